@@ -1,0 +1,53 @@
+# velocimeter. `make help` lists the targets.
+GO       ?= go
+BIN      := bin/velocimeter
+# The race detector needs a C compiler; the product does not.
+RACE     := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
+LINT     := $(GO) tool -modfile=.ci/tools.mod golangci-lint
+FUZZTIME ?= 20s
+PACKAGES ?= ./...
+
+.PHONY: help build run test vet lint fuzz bench cover check smoke nightly clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/velocimeter, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/velocimeter
+
+run: build ## build and serve a simulated market on 127.0.0.1:8080
+	./$(BIN) serve
+
+test: ## run every test, with the race detector where a C compiler is at hand
+	$(GO) test $(RACE) -shuffle=on -count=1 $(PACKAGES)
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: ## golangci-lint, pinned in .ci/tools.mod
+	$(LINT) run ./...
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+bench: ## every benchmark, once
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+cover: ## coverage per function
+	$(GO) test -coverprofile=cover.out ./... && $(GO) tool cover -func=cover.out | tail -1
+
+smoke: build ## start the binary, ask it a few things, stop it
+	.ci/smoke ./$(BIN)
+
+check: vet lint build test smoke ## what CI runs
+
+nightly: test ## long fuzzing and the race detector again
+	$(MAKE) fuzz FUZZTIME=10m
+	$(GO) test $(RACE) -count=5 ./...
+
+clean: ## remove what the targets made
+	rm -rf bin cover.out

@@ -1,0 +1,77 @@
+// Package config turns flags, environment, a YAML file and defaults into one
+// validated Config. Every setting is a row of one table, so that the four
+// sources, the help text and `config print` can never disagree. Problems name
+// where the value came from (file and line, flag or variable), what is wrong
+// and what is allowed; all of them are reported at once.
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config is the whole configuration of the program.
+type Config struct {
+	Listen        string // host:port of the public listener
+	AdminListen   string // host:port of the admin listener
+	Data          string // folder of the store
+	Log           Log
+	CoinMarketCap CoinMarketCap
+	Market        Market
+	Replay        Replay
+	Store         Store
+	Engine        Engine
+	Limits        Limits
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  slog.Level
+	Format string // auto, text or json; auto is text on a terminal
+}
+
+// CoinMarketCap configures the provider. Without a key the embedded market is used.
+type CoinMarketCap struct {
+	Keys     []string
+	BaseURL  string
+	Limit    int // tokens to track
+	Interval time.Duration
+	API      string // v1 or v3
+}
+
+// Market configures the embedded market.
+type Market struct {
+	Listen string // of `velocimeter market`
+	Tokens int
+	Tick   time.Duration
+	Seed   uint64
+	Digits string  // full or compact
+	Dirt   float64 // 0…1
+}
+
+// Replay configures the replay of a recording; File is "" when live.
+type Replay struct {
+	File      string
+	Speed     float64 // multiple of real time; 0 means as fast as possible
+	Loop      bool
+	FromStart bool
+}
+
+// Store configures durability and retention; a retention of 0 means for ever.
+type Store struct {
+	SyncWindow                               time.Duration
+	Ticks, Minutes, FiveMinutes, Hours, Days time.Duration
+}
+
+// Engine configures the computing core.
+type Engine struct {
+	Shards            int     // 0: four per processor
+	TrendOn, TrendOff float64 // %, the hysteresis of the trend direction
+	SnapshotInterval  time.Duration
+}
+
+// Limits bound what clients may take.
+type Limits struct {
+	Connections      int // WebSocket connections in all
+	ConnectionsPerIP int
+}

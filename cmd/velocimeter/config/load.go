@@ -1,0 +1,170 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Value is a raw value and where it came from.
+type Value struct {
+	Text   string
+	Origin string // such as "--listen", "VELOCIMETER_LISTEN", "velocimeter.yaml:3", "default"
+}
+
+// Sources are the places that values come from, strongest first.
+type Sources struct {
+	Flags map[string]string // by Setting.Flag; only those that were given
+	Env   func(string) (string, bool)
+	File  string // "" for none
+}
+
+// Loaded is a valid configuration and the origin of every value.
+type Loaded struct {
+	Config
+	Values map[string]Value // by Setting.Path
+}
+
+// ErrInvalid is in the chain of every error of Load.
+var ErrInvalid = errors.New("the configuration is invalid")
+
+// Load reads all sources and validates the result. The error joins every
+// problem that was found, one line each.
+func Load(src Sources) (*Loaded, error) {
+	file, problems := readFile(src.File)
+	l := &Loaded{Values: make(map[string]Value, len(table))}
+	for i := range table {
+		s := &table[i]
+		v, ok := pick(s, src, file)
+		if !ok {
+			continue
+		}
+		l.Values[s.Path] = v
+		if err := s.set(&l.Config, v.Text); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %s: %w", v.Origin, s.Path, err))
+		}
+	}
+	if len(problems) == 0 {
+		problems = l.crossCheck()
+	}
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("%w:\n%w", ErrInvalid, errors.Join(problems...))
+	}
+	return l, nil
+}
+
+// pick takes the strongest source that has the setting.
+func pick(s *Setting, src Sources, file map[string]Value) (Value, bool) {
+	if text, ok := src.Flags[s.Flag]; ok && s.Flag != "" {
+		return Value{text, "--" + s.Flag}, true
+	}
+	if src.Env != nil {
+		for _, name := range s.Env {
+			if text, ok := src.Env(name); ok && text != "" {
+				return Value{text, name}, true
+			}
+		}
+		if s.Path == "coinmarketcap.keys" {
+			if v, ok := numberedKeys(src.Env); ok {
+				return v, true
+			}
+		}
+	}
+	if v, ok := file[s.Path]; ok {
+		return v, true
+	}
+	return Value{s.Default, "default"}, s.Default != ""
+}
+
+// numberedKeys joins COINMARKETCAP_KEY_1, _2 … up to the first that is missing.
+func numberedKeys(env func(string) (string, bool)) (Value, bool) {
+	var keys []string
+	for i := 1; i <= 64; i++ {
+		k, ok := env("COINMARKETCAP_KEY_" + strconv.Itoa(i))
+		if !ok || k == "" {
+			break
+		}
+		keys = append(keys, k)
+	}
+	return Value{strings.Join(keys, ","), "COINMARKETCAP_KEY_1…"}, len(keys) > 0
+}
+
+// crossCheck finds what no single setting shows.
+func (l *Loaded) crossCheck() (problems []error) {
+	bad := func(path, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("%s: %s: %s", l.Values[path].Origin, path, fmt.Sprintf(format, args...)))
+	}
+	if l.Listen == l.AdminListen {
+		bad("admin_listen", "is the same address as listen, %s", l.Listen)
+	}
+	if l.Engine.TrendOff > l.Engine.TrendOn {
+		bad("engine.trend_off", "%v is above engine.trend_on, %v", l.Engine.TrendOff, l.Engine.TrendOn)
+	}
+	if l.Replay.File == "" {
+		for _, path := range []string{"replay.loop", "replay.from_start"} {
+			if l.Values[path].Text == "true" {
+				bad(path, "needs a replay.file (--replay)")
+			}
+		}
+	}
+	keep := l.Store
+	if keep.Minutes != 0 && keep.FiveMinutes != 0 && keep.FiveMinutes < keep.Minutes {
+		bad("store.keep_5m", "is shorter than store.keep_1m")
+	}
+	return problems
+}
+
+// Origins lists every setting with its effective value and origin, ready to
+// print; secrets are masked.
+func (l *Loaded) Origins() []string {
+	width := 0
+	for _, s := range table {
+		width = max(width, len(s.Path))
+	}
+	var lines []string
+	for _, s := range table {
+		v, ok := l.Values[s.Path]
+		if !ok {
+			lines = append(lines, fmt.Sprintf("# %s:", s.Path))
+			continue
+		}
+		if s.Secret && v.Text != "" {
+			v.Text = mask(v.Text)
+		}
+		lines = append(lines, fmt.Sprintf("%-*s  %-36s # %s", width+1, s.Path+":", yamlText(v.Text), v.Origin))
+	}
+	return lines
+}
+
+func mask(list string) string {
+	keys := strings.Split(list, ",")
+	for i, k := range keys {
+		keys[i] = "***"
+		if len(k) >= 16 {
+			keys[i] += k[len(k)-4:]
+		}
+	}
+	return strings.Join(keys, ",")
+}
+
+func yamlText(s string) string {
+	if s == "" || strings.ContainsAny(s, ":#{}[],&*!|>'\"%@`") {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// OSEnv reads the process's environment.
+func OSEnv(name string) (string, bool) { return os.LookupEnv(name) }
+
+// find returns the setting of a YAML path.
+func find(path string) (*Setting, bool) {
+	i := slices.IndexFunc(table, func(s Setting) bool { return s.Path == path })
+	if i < 0 {
+		return nil, false
+	}
+	return &table[i], true
+}

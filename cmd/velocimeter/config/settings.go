@@ -1,0 +1,394 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Setting is one row of the table.
+type Setting struct {
+	Path    string // in the YAML file, dotted
+	Flag    string
+	Env     []string
+	Default string
+	Help    string
+	Secret  bool
+	List    bool // a YAML sequence, or a comma-separated text
+	Bool    bool // the flag needs no value
+	Used    Command
+	set     func(*Config, string) error
+}
+
+// Command is a set of sub-commands that know a setting.
+type Command uint8
+
+// The sub-commands.
+const (
+	Serve Command = 1 << iota
+	MarketServer
+	ReplayFile
+)
+
+// Settings returns the table. The slice must not be written to.
+func Settings() []Setting { return table }
+
+var table = buildTable()
+
+func buildTable() []Setting {
+	all := slices.Concat(serverSettings(), storeSettings(), providerSettings(), marketSettings(), replaySettings(), engineSettings())
+	for i := range all {
+		s := &all[i]
+		name := "VELOCIMETER_" + strings.ToUpper(strings.NewReplacer(".", "_").Replace(s.Path))
+		s.Env = append([]string{name}, s.Env...)
+	}
+	return all
+}
+
+func serverSettings() []Setting {
+	return []Setting{
+		{
+			Path: "listen", Flag: "listen", Default: "127.0.0.1:8080", Used: Serve, Help: "address of REST and streams",
+			set: address(func(c *Config) *string { return &c.Listen }),
+		},
+		{
+			Path: "admin_listen", Flag: "admin-listen", Default: "127.0.0.1:9090", Used: Serve, Help: "address of metrics and profiles; keep it private",
+			set: address(func(c *Config) *string { return &c.AdminListen }),
+		},
+		{
+			Path: "data", Flag: "data", Default: "./velocimeter-data", Used: Serve, Help: "folder of the store",
+			set: text(func(c *Config) *string { return &c.Data }),
+		},
+		{
+			Path: "log.level", Flag: "log-level", Default: "info", Used: Serve | MarketServer | ReplayFile, Help: "debug, info, warn or error",
+			set: func(c *Config, v string) error { return parseLevel(v, &c.Log.Level) },
+		},
+		{
+			Path: "log.format", Flag: "log-format", Default: "auto", Used: Serve | MarketServer | ReplayFile, Help: "text, json, or auto: text on a terminal",
+			set: choice(func(c *Config) *string { return &c.Log.Format }, "auto", "text", "json"),
+		},
+		{
+			Path: "limits.connections", Default: "20000", Used: Serve, Help: "stream connections at most",
+			set: integer(func(c *Config) *int { return &c.Limits.Connections }, 1, 1_000_000),
+		},
+		{
+			Path: "limits.connections_per_ip", Default: "1000", Used: Serve, Help: "stream connections of one IPv4 address or IPv6 /64; loopback is exempt",
+			set: integer(func(c *Config) *int { return &c.Limits.ConnectionsPerIP }, 1, 1_000_000),
+		},
+	}
+}
+
+func storeSettings() []Setting {
+	return []Setting{
+		{
+			Path: "store.sync_window", Flag: "sync-window", Default: "1s", Used: Serve, Help: "history is on disk after at most this long; 0 syncs every tick",
+			set: duration(func(c *Config) *time.Duration { return &c.Store.SyncWindow }, 0, time.Minute),
+		},
+		{
+			Path: "store.keep_ticks", Default: "2h", Used: Serve, Help: "how long every tick is kept",
+			set: retention(func(c *Config) *time.Duration { return &c.Store.Ticks }, time.Hour),
+		},
+		{
+			Path: "store.keep_1m", Default: "7d", Used: Serve, Help: "how long minutes are kept",
+			set: retention(func(c *Config) *time.Duration { return &c.Store.Minutes }, 24*time.Hour),
+		},
+		{
+			Path: "store.keep_5m", Default: "30d", Used: Serve, Help: "how long five-minute points are kept",
+			set: retention(func(c *Config) *time.Duration { return &c.Store.FiveMinutes }, 24*time.Hour),
+		},
+		{
+			Path: "store.keep_1h", Default: "400d", Used: Serve, Help: "how long hours are kept",
+			set: retention(func(c *Config) *time.Duration { return &c.Store.Hours }, 24*time.Hour),
+		},
+		{
+			Path: "store.keep_1d", Default: "forever", Used: Serve, Help: "how long days are kept",
+			set: retention(func(c *Config) *time.Duration { return &c.Store.Days }, 24*time.Hour),
+		},
+	}
+}
+
+func providerSettings() []Setting {
+	return []Setting{
+		{
+			Path: "coinmarketcap.keys", Env: []string{"CMC_API_KEY"}, Secret: true, List: true, Used: Serve, Help: "API keys; without one the market is simulated",
+			set: func(c *Config, v string) error { return parseKeys(v, &c.CoinMarketCap.Keys) },
+		},
+		{
+			Path: "coinmarketcap.base_url", Default: "https://pro-api.coinmarketcap.com", Used: Serve, Help: "where the API is",
+			set: func(c *Config, v string) error { return parseURL(v, &c.CoinMarketCap.BaseURL) },
+		},
+		{
+			Path: "coinmarketcap.limit", Flag: "limit", Default: "500", Used: Serve, Help: "how many tokens to track, by rank",
+			set: integer(func(c *Config) *int { return &c.CoinMarketCap.Limit }, 1, 20_000),
+		},
+		{
+			Path: "coinmarketcap.interval", Flag: "interval", Default: "60s", Used: Serve, Help: "time between two polls; 200 tokens cost one credit",
+			set: duration(func(c *Config) *time.Duration { return &c.CoinMarketCap.Interval }, time.Second, 24*time.Hour),
+		},
+		{
+			Path: "coinmarketcap.api", Default: "v1", Used: Serve, Help: "version of the listings endpoint: v1 or v3",
+			set: choice(func(c *Config) *string { return &c.CoinMarketCap.API }, "v1", "v3"),
+		},
+	}
+}
+
+func marketSettings() []Setting {
+	const simulated = Serve | MarketServer
+	return []Setting{
+		{
+			Path: "market.listen", Flag: "market-listen", Default: "127.0.0.1:8090", Used: MarketServer, Help: "address of the CoinMarketCap-compatible API",
+			set: address(func(c *Config) *string { return &c.Market.Listen }),
+		},
+		{
+			Path: "market.tokens", Flag: "market-tokens", Default: "500", Used: simulated, Help: "tokens of the simulated market",
+			set: integer(func(c *Config) *int { return &c.Market.Tokens }, 1, 100_000),
+		},
+		{
+			Path: "market.tick", Flag: "market-tick", Default: "1s", Used: simulated, Help: "how often the simulated market moves",
+			set: duration(func(c *Config) *time.Duration { return &c.Market.Tick }, 10*time.Millisecond, time.Hour),
+		},
+		{
+			Path: "market.seed", Flag: "market-seed", Default: "42", Used: simulated, Help: "seed of the simulated market",
+			set: func(c *Config, v string) error { return parseSeed(v, &c.Market.Seed) },
+		},
+		{
+			Path: "market.digits", Flag: "market-digits", Default: "full", Used: simulated, Help: "full: 16-17 digits as CoinMarketCap prints; compact: 8 and 6",
+			set: choice(func(c *Config) *string { return &c.Market.Digits }, "full", "compact"),
+		},
+		{
+			Path: "market.dirt", Flag: "dirt", Default: "0", Used: simulated, Help: "share of damaged values in the simulated market, 0 to 1",
+			set: number(func(c *Config) *float64 { return &c.Market.Dirt }, 0, 1),
+		},
+	}
+}
+
+func replaySettings() []Setting {
+	return []Setting{
+		{
+			Path: "replay.file", Flag: "replay", Used: Serve, Help: "replay a recording instead: a listings answer or a series (.json, .jsonl, .gz)",
+			set: text(func(c *Config) *string { return &c.Replay.File }),
+		},
+		{
+			Path: "replay.speed", Flag: "speed", Default: "1", Used: Serve, Help: "multiple of the recording's pace, or max",
+			set: func(c *Config, v string) error { return parseSpeed(v, &c.Replay.Speed) },
+		},
+		{
+			Path: "replay.loop", Flag: "loop", Default: "false", Bool: true, Used: Serve, Help: "begin again when the recording ends",
+			set: boolean(func(c *Config) *bool { return &c.Replay.Loop }),
+		},
+		{
+			Path: "replay.from_start", Flag: "from-start", Default: "false", Bool: true, Used: Serve, Help: "forget where the last replay of this file stood",
+			set: boolean(func(c *Config) *bool { return &c.Replay.FromStart }),
+		},
+	}
+}
+
+func engineSettings() []Setting {
+	return []Setting{
+		{
+			Path: "engine.shards", Default: "0", Used: Serve, Help: "groups of tokens that compute side by side; 0: four per processor",
+			set: integer(func(c *Config) *int { return &c.Engine.Shards }, 0, 1024),
+		},
+		{
+			Path: "engine.trend_on", Default: "2", Used: Serve | ReplayFile, Help: "% of change at which a trend begins",
+			set: number(func(c *Config) *float64 { return &c.Engine.TrendOn }, 0.001, 1000),
+		},
+		{
+			Path: "engine.trend_off", Default: "1", Used: Serve | ReplayFile, Help: "% of change at which a trend ends",
+			set: number(func(c *Config) *float64 { return &c.Engine.TrendOff }, 0, 1000),
+		},
+		{
+			Path: "engine.snapshot_interval", Default: "60s", Used: Serve, Help: "time between two saved states; recovery replays at most this much",
+			set: duration(func(c *Config) *time.Duration { return &c.Engine.SnapshotInterval }, time.Second, time.Hour),
+		},
+	}
+}
+
+func text(at func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if strings.TrimSpace(v) == "" {
+			return errors.New("is empty")
+		}
+		*at(c) = v
+		return nil
+	}
+}
+
+func address(at func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		_, port, err := net.SplitHostPort(v)
+		if err != nil {
+			return fmt.Errorf("%q is no address; write host:port, such as 127.0.0.1:8080", v)
+		}
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("port %q is not in 1…65535", port)
+		}
+		*at(c) = v
+		return nil
+	}
+}
+
+func choice(at func(*Config) *string, allowed ...string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if !slices.Contains(allowed, v) {
+			return fmt.Errorf("%q is not one of %s", v, strings.Join(allowed, ", "))
+		}
+		*at(c) = v
+		return nil
+	}
+}
+
+func integer(at func(*Config) *int, low, high int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return fmt.Errorf("%q is no whole number", v)
+		}
+		if n < low || n > high {
+			return fmt.Errorf("%d is not in %d…%d", n, low, high)
+		}
+		*at(c) = n
+		return nil
+	}
+}
+
+func number(at func(*Config) *float64, low, high float64) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		f, err := strconv.ParseFloat(v, 64)
+		if err != nil {
+			return fmt.Errorf("%q is no number", v)
+		}
+		if !(f >= low && f <= high) {
+			return fmt.Errorf("%v is not in %v…%v", f, low, high)
+		}
+		*at(c) = f
+		return nil
+	}
+}
+
+func boolean(at func(*Config) *bool) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if v != "true" && v != "false" {
+			return fmt.Errorf("%q is neither true nor false", v)
+		}
+		*at(c) = v == "true"
+		return nil
+	}
+}
+
+func duration(at func(*Config) *time.Duration, low, high time.Duration) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		d, err := parseDuration(v)
+		if err != nil {
+			return err
+		}
+		if d < low || d > high {
+			return fmt.Errorf("%s is not in %s…%s", v, low, high)
+		}
+		*at(c) = d
+		return nil
+	}
+}
+
+func retention(at func(*Config) *time.Duration, low time.Duration) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if v == "forever" {
+			*at(c) = 0
+			return nil
+		}
+		d, err := parseDuration(v)
+		if err != nil {
+			return err
+		}
+		if d < low || d > maxRetention {
+			return fmt.Errorf("%s is not in %s…36500d; or write forever", v, low)
+		}
+		*at(c) = d
+		return nil
+	}
+}
+
+const maxRetention = 36500 * 24 * time.Hour
+
+// parseDuration reads what time.ParseDuration reads, and days such as 7d.
+func parseDuration(v string) (time.Duration, error) {
+	if v == "0" {
+		return 0, nil
+	}
+	if days, ok := strings.CutSuffix(v, "d"); ok {
+		n, err := strconv.Atoi(days)
+		if err != nil || n < 0 || n > 36500 {
+			return 0, fmt.Errorf("%q is no duration; write 500ms, 60s, 5m, 2h or 7d", v)
+		}
+		return time.Duration(n) * 24 * time.Hour, nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no duration; write 500ms, 60s, 5m, 2h or 7d", v)
+	}
+	return d, nil
+}
+
+func parseLevel(v string, at *slog.Level) error {
+	switch v {
+	case "debug", "info", "warn", "error":
+		return at.UnmarshalText([]byte(v))
+	}
+	return fmt.Errorf("%q is not one of debug, info, warn, error", v)
+}
+
+func parseSeed(v string, at *uint64) error {
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%q is no whole number from 0 to 2^64−1", v)
+	}
+	*at = n
+	return nil
+}
+
+func parseSpeed(v string, at *float64) error {
+	if v == "max" {
+		*at = 0
+		return nil
+	}
+	f, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(f >= 0.01 && f <= 1e6) {
+		return fmt.Errorf("%q is neither max nor a number in 0.01…1000000", v)
+	}
+	*at = f
+	return nil
+}
+
+func parseURL(v string, at *string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return errors.New("is no http or https address without user, query and fragment")
+	}
+	host := u.Hostname()
+	ip := net.ParseIP(host)
+	if u.Scheme == "http" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return errors.New("sends the key unencrypted: use https, or http on loopback only")
+	}
+	*at = strings.TrimRight(v, "/")
+	return nil
+}
+
+// parseKeys reads a comma-separated list; it never quotes a key in an error.
+func parseKeys(v string, at *[]string) error {
+	keys := []string{}
+	for i, k := range strings.Split(v, ",") {
+		k = strings.TrimSpace(k)
+		if len(k) < 8 || len(k) > 128 || strings.ContainsFunc(k, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("key %d is not 8 to 128 printable ASCII characters", i+1)
+		}
+		keys = append(keys, k)
+	}
+	*at = keys
+	return nil
+}
