@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -93,7 +94,7 @@ func TestImportLaws(t *testing.T) {
 func checkImport(t *testing.T, pkg, from, dep string) {
 	t.Helper()
 	if to := room(dep); to != "" {
-		if to != from && !contains(mayImport[from], to) {
+		if to != from && !slices.Contains(mayImport[from], to) {
 			t.Errorf("%s imports %s: %s may not know %s; declare a port in %s and join them in cmd", pkg, dep, from, to, from)
 		}
 		return
@@ -109,18 +110,9 @@ func checkImport(t *testing.T, pkg, from, dep string) {
 	if first, _, _ := strings.Cut(dep, "/"); strings.Contains(first, ".") {
 		t.Errorf("%s imports %s: the engine uses the standard library only", pkg, dep)
 	}
-	if contains(impure, dep) {
+	if slices.Contains(impure, dep) {
 		t.Errorf("%s imports %s: the engine has no clock, network or disk; time is a parameter", pkg, dep)
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }
 
 // Limits of the house; the linter has the same ones.

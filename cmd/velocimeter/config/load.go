@@ -18,8 +18,10 @@ type Value struct {
 // Sources are the places that values come from, strongest first.
 type Sources struct {
 	Flags map[string]string // by Setting.Flag; only those that were given
-	Env   func(string) (string, bool)
-	File  string // "" for none
+	// Command is whose flags these are: two commands may use one name. 0 for all.
+	Command Command
+	Env     func(string) (string, bool)
+	File    string // "" for none
 }
 
 // Loaded is a valid configuration and the origin of every value.
@@ -58,7 +60,7 @@ func Load(src Sources) (*Loaded, error) {
 
 // pick takes the strongest source that has the setting.
 func pick(s *Setting, src Sources, file map[string]Value) (Value, bool) {
-	if text, ok := src.Flags[s.Flag]; ok && s.Flag != "" {
+	if text, ok := src.Flags[s.Flag]; ok && s.Flag != "" && (src.Command == 0 || s.Used&src.Command != 0) {
 		return Value{text, "--" + s.Flag}, true
 	}
 	if src.Env != nil {

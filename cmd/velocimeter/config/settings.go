@@ -142,7 +142,7 @@ func marketSettings() []Setting {
 	const simulated = Serve | MarketServer
 	return []Setting{
 		{
-			Path: "market.listen", Flag: "market-listen", Default: "127.0.0.1:8090", Used: MarketServer, Help: "address of the CoinMarketCap-compatible API",
+			Path: "market.listen", Flag: "listen", Default: "127.0.0.1:8090", Used: MarketServer, Help: "address of the CoinMarketCap-compatible API",
 			set: address(func(c *Config) *string { return &c.Market.Listen }),
 		},
 		{
@@ -151,7 +151,7 @@ func marketSettings() []Setting {
 		},
 		{
 			Path: "market.tick", Flag: "market-tick", Default: "1s", Used: simulated, Help: "how often the simulated market moves",
-			set: duration(func(c *Config) *time.Duration { return &c.Market.Tick }, 10*time.Millisecond, time.Hour),
+			set: duration(func(c *Config) *time.Duration { return &c.Market.Tick }, 20*time.Millisecond, time.Hour),
 		},
 		{
 			Path: "market.seed", Flag: "market-seed", Default: "42", Used: simulated, Help: "seed of the simulated market",
@@ -201,7 +201,7 @@ func engineSettings() []Setting {
 		},
 		{
 			Path: "engine.trend_off", Default: "1", Used: Serve | ReplayFile, Help: "% of change at which a trend ends",
-			set: number(func(c *Config) *float64 { return &c.Engine.TrendOff }, 0, 1000),
+			set: number(func(c *Config) *float64 { return &c.Engine.TrendOff }, 0.001, 1000),
 		},
 		{
 			Path: "engine.snapshot_interval", Default: "60s", Used: Serve, Help: "time between two saved states; recovery replays at most this much",

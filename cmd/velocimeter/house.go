@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/velocimeter/velocimeter/actors"
+	"github.com/velocimeter/velocimeter/cmd/velocimeter/config"
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/engine/tick"
+	"github.com/velocimeter/velocimeter/persist"
+	"github.com/velocimeter/velocimeter/transport/admin"
+	"github.com/velocimeter/velocimeter/transport/fanout"
+	"github.com/velocimeter/velocimeter/transport/gate"
+	"github.com/velocimeter/velocimeter/transport/rest"
+	"github.com/velocimeter/velocimeter/transport/wire"
+	"github.com/velocimeter/velocimeter/transport/ws"
+)
+
+// house holds the rooms of a running server and joins their ports.
+type house struct {
+	cfg     *config.Loaded
+	log     *slog.Logger
+	feed    *feed
+	store   *persist.Store
+	machine *tick.Machine
+	system  *actors.System
+	hub     *fanout.Hub
+	streams *ws.Server
+	public  *gate.Server
+	admin   *gate.Server
+	metrics *prometheus.Registry
+
+	recovered recovered
+	running   atomic.Pointer[actors.System]
+	taken     atomic.Int64 // nanoseconds from the newest answer to its published values
+	draining  atomic.Bool
+	fatal     chan error // the store's last word
+	cancel    context.CancelFunc
+	hubDone   chan struct{}
+	closing   sync.Once
+}
+
+// openHouse opens the store, restores the engine and builds every room; nothing
+// runs yet.
+func (a *app) openHouse(c *config.Loaded, f *feed, log *slog.Logger) (*house, error) {
+	h := &house{cfg: c, log: log, feed: f, metrics: prometheus.NewRegistry(), fatal: make(chan error, 1), hubDone: make(chan struct{})}
+	store, err := persist.Open(persist.Options{
+		Dir: c.Data, Lineage: f.lineage, Fresh: c.Replay.FromStart, Logger: log, Retention: retention(c.Store),
+		Fatal: func(err error) {
+			select {
+			case h.fatal <- err:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		return nil, storeError(c.Data, err)
+	}
+	h.store = store
+	if err := h.restore(); err != nil {
+		return nil, errors.Join(exitWith(exitIO, err), h.closeStore())
+	}
+	if err := h.build(); err != nil {
+		return nil, errors.Join(err, h.closeStore())
+	}
+	return h, nil
+}
+
+func storeError(dir string, err error) error {
+	switch {
+	case errors.Is(err, persist.ErrLocked):
+		return exitWith(exitTemporary, fmt.Errorf("cannot open data folder %q: %w", dir, err))
+	case errors.Is(err, persist.ErrOptions):
+		return exitWith(exitConfig, err)
+	}
+	return exitWith(exitIO, fmt.Errorf("cannot open data folder %q: %w", dir, err))
+}
+
+func retention(s config.Store) persist.Retention {
+	ms := func(d time.Duration) market.Millis { return market.Millis(d.Milliseconds()) }
+	r := persist.Retention{Ticks: ms(s.Ticks), Minute: ms(s.Minutes), Five: ms(s.FiveMinutes), Hour: ms(s.Hours), Day: ms(s.Days)}
+	forever := 36500 * market.Day
+	for _, keep := range []*market.Millis{&r.Ticks, &r.Minute, &r.Five, &r.Hour} {
+		if *keep == 0 {
+			*keep = forever
+		}
+	}
+	return r
+}
+
+// build makes the transports around the restored engine.
+func (h *house) build() error {
+	c := h.cfg
+	h.hub = fanout.New(fanout.Config{
+		Connections: c.Limits.Connections, PerAddress: c.Limits.ConnectionsPerIP, Logger: h.log,
+	}, h)
+	h.streams = ws.New(ws.Config{Logger: h.log}, h.hub)
+	api := rest.New(rest.Config{
+		Boards: h, History: h.store, Now: func() market.Time { return h.feed.clock.Now() }, Processing: func() time.Duration { return time.Duration(h.taken.Load()) },
+		Generation: h.recovered.generation, Metrics: h.metrics, Logger: h.log,
+	})
+	v := rest.Version{Version: fullVersion(), Go: runtime.Version()}
+	routes := append(api.Routes(), h.streams.Route())
+	routes = append(routes, rest.Operations(h, h, v)...)
+	var err error
+	if h.public, err = gate.New(gate.Config{Metrics: h.metrics, Name: "public", Logger: h.log}, routes...); err != nil {
+		return err
+	}
+	// Profiles run for as long as they are asked to, so answers may take long here.
+	own := gate.Config{Metrics: h.metrics, Name: "admin", Logger: h.log, WriteTimeout: 2 * time.Minute}
+	if h.admin, err = gate.New(own, admin.Routes(admin.Config{Metrics: h.metrics, Boards: h, Ready: h, Version: v})...); err != nil {
+		return err
+	}
+	if err := h.hub.Register(h.metrics); err != nil {
+		return err
+	}
+	return h.registerMetrics()
+}
+
+// start sets actors and fan-out in motion.
+func (h *house) start() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cancel = cancel
+	go func() {
+		defer close(h.hubDone)
+		h.hub.Run(ctx)
+	}()
+	cfg := actors.Config{
+		Engine: h.machine.Engine, Shards: h.machine.Shards, Clock: h.feed.clock, Log: h.log,
+		Publisher: h, Journal: h.store, DurableSeq: h.recovered.durable, SyncWindow: h.cfg.Store.SyncWindow,
+		ExportEvery: market.Millis(h.cfg.Engine.SnapshotInterval.Milliseconds()),
+	}
+	if err := h.feed.attach(&cfg, h); err != nil {
+		cancel()
+		<-h.hubDone
+		return err
+	}
+	system, err := actors.Start(cfg)
+	if err != nil {
+		cancel()
+		<-h.hubDone
+		return exitWith(exitIO, err)
+	}
+	h.system = system
+	h.running.Store(system)
+	return nil
+}
+
+// serveOn begins to answer; the channel gets the first listener's failure.
+func (h *house) serveOn(public, admin net.Listener) <-chan error {
+	failed := make(chan error, 2)
+	for _, s := range []struct {
+		server *gate.Server
+		ln     net.Listener
+	}{{h.public, public}, {h.admin, admin}} {
+		go func() {
+			if err := s.server.Serve(s.ln); err != nil {
+				failed <- err
+			}
+		}()
+	}
+	return failed
+}
+
+// Board implements the transports' boards: nil before the first tick.
+func (h *house) Board() *market.Board {
+	b := h.machine.Engine.Board
+	if s := h.running.Load(); s != nil {
+		b = s.Board
+	}
+	if board := b(); board.Seq > 0 {
+		return board
+	}
+	return nil
+}
+
+// Publish implements the actors' publisher.
+func (h *house) Publish(t *market.Tick) {
+	h.hub.Publish(t)
+	if t.Kind == market.TickPoll {
+		h.taken.Store(h.feed.sinceAnswer())
+	}
+}
+
+func (h *house) stopStreams(ctx context.Context) error {
+	err := h.hub.Shutdown(ctx, wire.CloseRestart)
+	h.streams.Wait()
+	return err
+}
+
+func (h *house) stopRequests(ctx context.Context) error {
+	return errors.Join(h.public.Shutdown(ctx), h.admin.Shutdown(ctx))
+}
+
+func (h *house) closeStore() (err error) {
+	h.closing.Do(func() {
+		if e := h.store.Close(); e != nil {
+			err = exitWith(exitIO, fmt.Errorf("cannot close the store: %w", e))
+		}
+	})
+	return err
+}

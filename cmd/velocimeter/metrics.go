@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// registerMetrics exports what actors and store count themselves. The figures
+// are read when they are asked for; nothing is counted twice.
+func (h *house) registerMetrics() error {
+	all := []prometheus.Collector{
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		h.gauge("velocimeter_build_info", "The running version; always 1.", prometheus.Labels{"version": fullVersion()}, func() float64 { return 1 }),
+		h.gauge("velocimeter_prev_shutdown_unclean", "1 if the process before this one did not stop in order.", nil, func() float64 {
+			return flag(h.recovered.durable > 0 && !h.recovered.clean)
+		}),
+		h.gauge("velocimeter_processing_seconds", "From the newest provider answer to its published values.", nil, func() float64 {
+			return float64(h.taken.Load()) / 1e9
+		}),
+	}
+	all = append(all, h.marketMetrics()...)
+	all = append(all, h.storeMetrics()...)
+	for _, c := range all {
+		if err := h.metrics.Register(c); err != nil {
+			return fmt.Errorf("cannot register a metric: %w", err)
+		}
+	}
+	return nil
+}
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (h *house) gauge(name, help string, labels prometheus.Labels, read func() float64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, read)
+}
+
+func (h *house) counter(name, help string, read func() float64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read)
+}
+
+func (h *house) marketMetrics() []prometheus.Collector {
+	board := func(read func() float64) func() float64 {
+		return func() float64 {
+			if h.running.Load() == nil {
+				return 0
+			}
+			return read()
+		}
+	}
+	return []prometheus.Collector{
+		h.gauge("velocimeter_market_tokens", "Tracked tokens, one actor each.", nil, board(func() float64 { return float64(h.running.Load().Board().Totals.Tokens) })),
+		h.gauge("velocimeter_market_seq", "Seq of the newest tick.", nil, board(func() float64 { return float64(h.running.Load().Board().Seq) })),
+		h.counter("velocimeter_market_ticks_total", "Sealed ticks.", board(func() float64 { return float64(h.running.Load().Status().Market.Ticks) })),
+		h.counter("velocimeter_market_polls_total", "Provider answers that became ticks.", board(func() float64 { return float64(h.running.Load().Status().Market.Polls) })),
+		h.counter("velocimeter_market_polls_rejected_total", "Provider answers rejected whole.", board(func() float64 { return float64(h.running.Load().Status().Market.Poisoned) })),
+		h.counter("velocimeter_market_polls_conflated_total", "Provider answers replaced by a newer one before their turn.", board(func() float64 { return float64(h.running.Load().Status().Market.Conflated) })),
+		h.gauge("velocimeter_market_tick_seconds", "From plan to seal, of the newest tick.", nil, board(func() float64 { return h.running.Load().Status().Market.LastTick.Seconds() })),
+		h.counter("velocimeter_actors_panics_total", "Recovered panics of actors.", board(func() float64 { return float64(h.running.Load().Status().Panics) })),
+		h.counter("velocimeter_actors_quarantined_total", "Quotes given up because their token panicked twice.", board(func() float64 { return float64(h.running.Load().Status().Quarantined) })),
+		h.gauge("velocimeter_storage_durable_seq", "Newest seq that a crash cannot take.", nil, board(func() float64 { return float64(h.running.Load().DurableSeq()) })),
+		h.gauge("velocimeter_storage_lag_seconds", "Age of the oldest tick that is not durable yet.", nil, board(func() float64 { return h.running.Load().Status().Journal.Lag.Seconds() })),
+		h.counter("velocimeter_storage_failures_total", "Errors of the store.", board(func() float64 { return float64(h.running.Load().Status().Journal.Failures) })),
+	}
+}
+
+func (h *house) storeMetrics() []prometheus.Collector {
+	return []prometheus.Collector{
+		h.gauge("velocimeter_storage_bytes", "Bytes on disk of this lineage.", nil, func() float64 { return float64(h.store.Stats().TotalBytes) }),
+		h.counter("velocimeter_storage_commits_total", "Syncs to disk.", func() float64 { return float64(h.store.Stats().Commits) }),
+		h.gauge("velocimeter_storage_commit_seconds", "Duration of the newest sync.", nil, func() float64 { return h.store.Stats().LastCommit.Seconds() }),
+		h.counter("velocimeter_storage_disk_full_total", "Writes that found no space.", func() float64 { return float64(h.store.Stats().DiskFull) }),
+		h.counter("velocimeter_storage_damaged_total", "Stored values that failed their checks.", func() float64 { return float64(h.store.Stats().Damaged) }),
+	}
+}

@@ -1,0 +1,5 @@
+package enginetest_test
+
+import "testing"
+
+func TestScenarios(t *testing.T) { runScenarios(t, "testdata/*.txt") }

@@ -1,0 +1,103 @@
+package token
+
+import "github.com/velocimeter/velocimeter/engine/market"
+
+// draft is a snapshot in the making.
+type draft struct {
+	q    *market.Quote
+	env  *market.Env
+	snap *market.Snapshot
+	mask market.Mask
+
+	time     market.Time
+	velocity float64     // unrounded; NaN where null
+	cap      float64     // what the velocity was divided by; NaN where there is none
+	negative market.Mask // members of the quote that were below zero
+}
+
+// put stores a field and notes whether that changed it.
+func (d *draft) put(f market.Field, v market.Decimal) {
+	if d.snap.Put(f, v) {
+		d.mask |= f.Bit()
+	}
+}
+
+// putInt stores an enum, flags, count or time.
+func (d *draft) putInt(f market.Field, v int64) { d.put(f, market.Decimal{Mant: v}) }
+
+// Step takes one quote and returns the current snapshot and the fields that it
+// changed: AllFields for the first quote, 0 for one that changed nothing.
+func (t *Token) Step(q *market.Quote, env *market.Env) (*market.Snapshot, market.Mask) {
+	t.Seen(env)
+	at := q.SourceTime
+	if at <= 0 || at.Sub(env.Now) > t.cfg.FutureLimit {
+		t.counts.Future++
+		at = env.ReceivedAt
+	}
+	if t.snap != nil && at <= t.time {
+		if at < t.time {
+			t.counts.Late++
+			return t.snap, 0
+		}
+		if t.repeats(q, env) {
+			t.counts.Duplicate++
+			return t.snap, 0
+		}
+		t.counts.Corrected++
+		t.takeBack()
+	}
+	d := t.draft(q, env, at)
+	d.readInputs()
+	d.readVelocity()
+	flags, grew := t.judge(&d)
+	if grew {
+		t.derive(&d)
+	}
+	t.finish(&d, flags)
+	return t.publish(&d)
+}
+
+// draft begins the next snapshot: a copy of the last one, or one where every
+// value is null.
+func (t *Token) draft(q *market.Quote, env *market.Env, at market.Time) draft {
+	d := draft{q: q, env: env, snap: new(market.Snapshot), time: at}
+	if t.snap != nil {
+		*d.snap = *t.snap
+		return d
+	}
+	s := d.snap
+	s.ID, s.Info = t.id, noInfo
+	for i := range s.Exp {
+		s.Exp[i] = market.NullExp
+	}
+	for f := market.Field(1); f <= market.NumNumeric; f++ {
+		switch f.Spec().Kind {
+		case market.KindEnum, market.KindFlags:
+			s.Exp[f-1] = 0
+		default:
+		}
+	}
+	s.AcceptedPrice, s.AcceptedCap, s.AcceptedVolume = market.Null, market.Null, market.Null
+	return d
+}
+
+var noInfo = new(market.Info)
+
+// publish makes the draft the current snapshot, unless it says the same: a
+// correction of what is not shown.
+func (t *Token) publish(d *draft) (*market.Snapshot, market.Mask) {
+	t.cadence, t.confirmed = d.env.Cadence, d.env.Confirmed
+	switch {
+	case t.snap == nil:
+		d.mask = market.AllFields
+	case d.mask == 0:
+		return t.snap, 0
+	}
+	s := d.snap
+	s.Seq = d.env.Seq
+	s.ReceivedAt = d.env.ReceivedAt
+	s.Samples = uint32(t.win.Count())
+	setVersions(s, d.mask)
+	t.snap, t.time = s, d.time
+	return s, d.mask
+}

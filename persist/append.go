@@ -1,0 +1,124 @@
+package persist
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/persist/record"
+)
+
+// Reserve makes seqs up to upTo usable and durable as such: after a crash none
+// of them is used again.
+func (s *Store) Reserve(upTo uint64) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if upTo <= s.reserved {
+		return nil
+	}
+	if err := s.putMeta(record.MetaReserved, record.AppendNumbers(nil, upTo)); err != nil {
+		return err
+	}
+	s.reserved = upTo
+	return nil
+}
+
+// Append adds a tick to the journal and its samples to the open minute. It is
+// durable, and visible in History, after the next Commit. Seqs ascend and are
+// reserved; the first one is Recovery.NextSeq or later. Errors: ErrOrder, ErrFatal.
+func (s *Store) Append(t *market.Tick) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	seq := t.Env.Seq
+	if seq <= s.appended || seq < s.rec.NextSeq || seq > s.reserved {
+		return fmt.Errorf("%w: seq %d after %d, reserved up to %d", ErrOrder, seq, s.appended, s.reserved)
+	}
+	at := max(t.Env.Now, s.at) // where the engine's clock goes back, history stands still
+	if err := s.enter(seq, at); err != nil {
+		return err
+	}
+	if s.appended == 0 {
+		if err := s.setMeta(s.batch, record.MetaBorn, record.AppendNumbers(nil, uint64(at))); err != nil {
+			return fmt.Errorf("cannot append tick %d: %w", seq, err)
+		}
+		s.born.Store(int64(at))
+	}
+	position := max(s.position, t.Position)
+	err := s.put(s.batch, record.JournalKey(seq), func(dst []byte) []byte {
+		return s.enc.Append(dst, t, at, position)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot append tick %d: %w", seq, err)
+	}
+	for _, id := range t.Removed {
+		s.retired[id] = struct{}{}
+		if err := s.put(s.batch, record.TombstoneKey(at, seq, id), func(dst []byte) []byte { return dst }); err != nil {
+			return fmt.Errorf("cannot append tick %d: %w", seq, err)
+		}
+	}
+	for c := range t.Changes {
+		if c.Quote != nil {
+			sample := record.SampleOf(c)
+			s.open.add(c.Snap.ID, &sample)
+		}
+	}
+	s.appended, s.at, s.position, s.unsynced = seq, at, position, true
+	s.stats.ticks.Add(1)
+	s.stats.rows.Add(uint64(t.Rows()))
+	s.stats.appended.Store(seq)
+	if s.batch.Len() >= s.opts.BatchBytes {
+		return s.apply(s.batch, pebble.NoSync)
+	}
+	return nil
+}
+
+// Commit makes everything appended durable and returns the newest durable seq.
+// Full hours move into chunks and old data goes, in engine time. Error: ErrFatal.
+func (s *Store) Commit() (durable uint64, err error) {
+	if err := s.writable(); err != nil {
+		return s.durable.Load().seq, err
+	}
+	err = s.commit()
+	return s.durable.Load().seq, err
+}
+
+func (s *Store) commit() error {
+	if s.unsynced {
+		if err := s.sync(); err != nil {
+			return fmt.Errorf("cannot commit: %w", err)
+		}
+	}
+	if err := s.rollHours(); err != nil {
+		return fmt.Errorf("cannot move minutes into chunks: %w", err)
+	}
+	if err := s.retain(); err != nil {
+		return fmt.Errorf("cannot drop old data: %w", err)
+	}
+	return nil
+}
+
+// sync writes the open batch and waits for the disk, then writes and syncs an
+// empty record: the log tells damage from a torn tail only up to the offset
+// that a later record gives as synced.
+func (s *Store) sync() error {
+	began := time.Now()
+	if err := s.apply(s.batch, pebble.NoSync); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := s.db.LogData(nil, pebble.Sync); err != nil {
+			s.h.fail(err)
+		}
+		if err := s.h.err(); err != nil {
+			return err
+		}
+	}
+	s.unsynced = false
+	s.durable.Store(&mark{seq: s.appended, at: s.at})
+	s.stats.committed(time.Since(began))
+	return nil
+}

@@ -1,0 +1,22 @@
+package persist
+
+import "errors"
+
+// Errors of the store.
+var (
+	// ErrLocked says that another process uses the data folder.
+	ErrLocked = errors.New("data folder is in use by another process")
+	// ErrCorrupt marks a value that does not check out.
+	ErrCorrupt = errors.New("store is corrupt")
+	// ErrFormat says that a newer program wrote the store.
+	ErrFormat = errors.New("store has an unknown format")
+	// ErrOrder says that a tick's seq is not above the one before, or not reserved.
+	ErrOrder = errors.New("tick out of order")
+	// ErrFatal wraps the failure after which the store takes no more writes; the
+	// process must end and open the store again.
+	ErrFatal = errors.New("storage failed")
+	// ErrClosed says that the store was closed.
+	ErrClosed = errors.New("store is closed")
+	// ErrOptions marks options that make no sense.
+	ErrOptions = errors.New("bad store options")
+)

@@ -1,0 +1,292 @@
+package persist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/persist/record"
+)
+
+// errQuery marks a query that no caller should have let through.
+var errQuery = errors.New("bad history query")
+
+// History answers from what is durable; a page and the store's next commit do
+// not mix. It may be called from any goroutine. A value that does not check out
+// makes it an error, never a shorter answer. Errors: ErrCorrupt, ErrClosed, the
+// context's.
+func (s *Store) History(ctx context.Context, q market.HistoryQuery) (*market.HistoryPage, error) {
+	if q.Limit < 1 || q.Granularity >= market.NumGranularities {
+		return nil, fmt.Errorf("%w: limit %d, granularity %d", errQuery, q.Limit, q.Granularity)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	// The mark first: the snapshot may then hold more, which is filtered, never less.
+	durable := s.durable.Load()
+	snap := s.db.NewSnapshot()
+	p := past{ctx: ctx, db: snap, id: q.ID, durable: *durable, cutOff: s.cutOff}
+	asked := q
+	q.From = max(q.From, s.opts.Retention.oldest(q.Granularity, durable.at))
+	page, err := p.page(q)
+	if err := errors.Join(err, snap.Close()); err != nil {
+		return nil, fmt.Errorf("cannot read history of token %d: %w", q.ID, err)
+	}
+	page.DurableSeq = p.durable.seq
+	page.Truncated = s.truncated(asked, *durable)
+	return page, nil
+}
+
+// truncated reports whether retention has dropped some of what was asked for,
+// or some of it is not durable yet.
+func (s *Store) truncated(q market.HistoryQuery, durable mark) bool {
+	if q.To > durable.at && s.stats.appended.Load() > durable.seq {
+		return true
+	}
+	oldest := s.opts.Retention.oldest(q.Granularity, durable.at)
+	return max(q.From, market.Time(s.born.Load())) < oldest && q.From < q.To
+}
+
+// past reads one token's history as of one instant.
+type past struct {
+	ctx     context.Context
+	db      *pebble.Snapshot
+	id      market.ID
+	durable mark
+	rolled  roll
+	cutOff  []LostRange
+	rows    []record.Row
+}
+
+// emit takes the row that begins at t.
+type emit func(t market.Time, r *record.Row) error
+
+func (p *past) page(q market.HistoryQuery) (*market.HistoryPage, error) {
+	page := &market.HistoryPage{}
+	if q.To <= q.From || p.durable.seq == 0 {
+		return page, nil
+	}
+	rolled, err := getMeta(p.db, record.MetaRoll)
+	if err != nil {
+		return nil, err
+	}
+	if rolled != nil {
+		n, err := record.ReadNumbers(rolled, 3)
+		if err != nil {
+			return nil, corrupt(err)
+		}
+		p.rolled = roll{hours: n.Time(0), days: n.Time(1), seq: n[2]}
+		// Chunks are made of durable ticks only, the newest possibly newer than the mark.
+		p.durable.seq = max(p.durable.seq, p.rolled.seq)
+		p.durable.at = max(p.durable.at, p.rolled.hours-1)
+	}
+	if q.Granularity == market.GranularityRaw {
+		err = p.raw(q, page)
+	} else {
+		err = p.bars(q, page)
+	}
+	if errors.Is(err, errStop) {
+		err = nil
+	}
+	return page, err
+}
+
+func (p *past) bars(q market.HistoryQuery, page *market.HistoryPage) error {
+	width := q.Granularity.Width()
+	from := ceil(q.From, width)
+	if q.After != 0 {
+		from = max(from, record.Floor(q.After, width).Add(width))
+	}
+	to := min(q.To, p.durable.at+1)
+	cursor := from
+	err := p.stream(q.Granularity, from, ceil(to, width), func(t market.Time, r *record.Row) error {
+		if len(page.Points) == q.Limit {
+			page.Next = page.Points[q.Limit-1].Time
+			return errStop
+		}
+		if t > cursor {
+			page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: t})
+		}
+		cursor = t.Add(width)
+		page.Points = append(page.Points, r.Point(t))
+		return nil
+	})
+	if err == nil && cursor < to {
+		page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: to})
+	}
+	return err
+}
+
+func ceil(t market.Time, width market.Millis) market.Time {
+	if f := record.Floor(t, width); f != t {
+		return f.Add(width)
+	}
+	return t
+}
+
+// stream yields the rows of a granularity: stored ones as far as they go, then
+// those made of the next finer ones. 5 min and 1 h are made of minutes, 15 min
+// of 5 min, 4 h and 1 d of hours, always of their rounded rows, so that a point
+// is the same before and after it is stored.
+func (p *past) stream(g market.Granularity, from, to market.Time, yield emit) error {
+	if from >= to {
+		return nil
+	}
+	switch g {
+	case market.Granularity1m:
+		return p.minutes(from, to, yield)
+	case market.Granularity5m:
+		return p.stored(record.KindFive, g, market.Granularity1m, p.rolled.hours, from, to, yield)
+	case market.Granularity1h:
+		return p.stored(record.KindDay, g, market.Granularity1m, p.rolled.hours, from, to, yield)
+	case market.Granularity15m:
+		return p.merged(g, market.Granularity5m, from, to, yield)
+	case market.Granularity4h:
+		return p.merged(g, market.Granularity1h, from, to, yield)
+	default:
+		return p.stored(record.KindMonth, g, market.Granularity1h, p.rolled.days, from, to, yield)
+	}
+}
+
+// stored yields chunk rows before the instant done, and merged ones after it.
+func (p *past) stored(kind byte, g, finer market.Granularity, done, from, to market.Time, yield emit) error {
+	if from < done {
+		if err := p.chunks(kind, from, min(to, done), yield); err != nil {
+			return err
+		}
+	}
+	if from = max(from, done); from >= to {
+		return nil
+	}
+	return p.merged(g, finer, from, to, yield)
+}
+
+func (p *past) merged(g, finer market.Granularity, from, to market.Time, yield emit) error {
+	width := g.Width()
+	var m record.Merge
+	var start market.Time
+	flush := func() error {
+		if m.Empty() {
+			return nil
+		}
+		row := m.Row(0)
+		m = record.Merge{}
+		return yield(start, &row)
+	}
+	err := p.stream(finer, from, to, func(t market.Time, r *record.Row) error {
+		if at := record.Floor(t, width); m.Empty() || at != start {
+			if err := flush(); err != nil {
+				return err
+			}
+			start = at
+		}
+		m.Add(r)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// minutes yields the 1-minute rows: of chunks, of the minute blocks of hours
+// that are not over, and of the journal for what no block holds yet.
+func (p *past) minutes(from, to market.Time, yield emit) error {
+	if from < p.rolled.hours {
+		if err := p.chunks(record.KindHour, from, min(to, p.rolled.hours), yield); err != nil {
+			return err
+		}
+	}
+	if to <= p.rolled.hours {
+		return nil
+	}
+	next := p.rolled.seq + 1
+	start, end := record.TimeKey(record.KindMinute, p.rolled.hours), record.TimeKey(record.KindMinute, maxTime)
+	err := scan(p.db, start, end, func(key, value []byte) error {
+		minute, _, last, err := minuteSeqs(key, value)
+		if err != nil {
+			return err
+		}
+		if last > p.durable.seq || minute >= to {
+			return errStop
+		}
+		next = last + 1
+		if minute < from {
+			return nil
+		}
+		return p.block(minute, yield)
+	})
+	if err != nil {
+		return err
+	}
+	return p.tail(next, from, to, yield)
+}
+
+func (p *past) block(minute market.Time, yield emit) error {
+	key := record.BlockKey(minute, record.Group(p.id))
+	value, closer, err := p.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read block %x: %w", key, storeError(err))
+	}
+	p.rows = p.rows[:0]
+	payload, err := record.Open(key, value)
+	if err == nil {
+		err = record.ReadBlock(payload, p.id, func(_ market.ID, row record.Row) { p.rows = append(p.rows, row) })
+	}
+	if err := errors.Join(corrupt(err), closer.Close()); err != nil {
+		return err
+	}
+	for i := range p.rows {
+		if err := yield(minute, &p.rows[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tail adds up the durable ticks from a seq on.
+func (p *past) tail(seq uint64, from, to market.Time, yield emit) error {
+	var acc record.Acc
+	var minute market.Time
+	flush := func() error {
+		if acc.Count() == 0 {
+			return nil
+		}
+		row := acc.Row(0)
+		acc = record.Acc{}
+		return yield(minute, &row)
+	}
+	err := p.ticks(seq, func(head *record.Head) error {
+		at := record.Floor(head.At, market.Minute)
+		if at < from {
+			return nil
+		}
+		if at >= to {
+			return errStop
+		}
+		sample, ok, err := head.Find(p.id)
+		if err != nil || !ok {
+			return corrupt(err)
+		}
+		if at != minute {
+			if err := flush(); err != nil {
+				return err
+			}
+			minute = at
+		}
+		acc.Add(&sample)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}

@@ -1,0 +1,112 @@
+package persist
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/velocimeter/velocimeter/persist/record"
+)
+
+const lockFile = "LOCK"
+
+// lockDir takes the data folder for this process. Error: ErrLocked.
+func lockDir(o *Options) (io.Closer, error) {
+	if err := makeDir(o.FS, o.Dir); err != nil {
+		return nil, fmt.Errorf("cannot create data folder %q: %w", o.Dir, err)
+	}
+	lock, err := o.FS.Lock(o.FS.PathJoin(o.Dir, lockFile))
+	var path *fs.PathError
+	switch {
+	case err == nil:
+		return lock, nil
+	case errors.As(err, &path): // the file itself could not be opened
+		return nil, fmt.Errorf("cannot lock data folder %q: %w", o.Dir, err)
+	}
+	return nil, fmt.Errorf("cannot lock data folder %q: %w (%w)", o.Dir, ErrLocked, err)
+}
+
+// makeDir creates a folder and what is above it, so that a power cut cannot
+// take the names away again.
+func makeDir(files vfs.FS, dir string) error {
+	_, err := files.Stat(dir)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	parent := files.PathDir(dir)
+	if parent != dir {
+		if err := makeDir(files, parent); err != nil {
+			return err
+		}
+	}
+	if err := files.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return syncDir(files, parent)
+}
+
+// setAside renames a lineage that a fresh one replaces, so that nobody's data
+// is deleted: to <lineage>.<epoch>.old, and further with a number where that exists.
+func setAside(o *Options) error {
+	dir := o.FS.PathJoin(o.Dir, o.Lineage)
+	if _, err := o.FS.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("cannot look at lineage %q: %w", o.Lineage, err)
+	}
+	name := o.Lineage + "." + epochOf(o, dir) + ".old"
+	target := o.FS.PathJoin(o.Dir, name)
+	for n := 2; ; n++ {
+		if _, err := o.FS.Stat(target); errors.Is(err, os.ErrNotExist) {
+			break
+		} else if err != nil {
+			return fmt.Errorf("cannot look at %q: %w", target, err)
+		}
+		target = o.FS.PathJoin(o.Dir, fmt.Sprintf("%s.%d", name, n))
+	}
+	if err := o.FS.Rename(dir, target); err != nil {
+		return fmt.Errorf("cannot set lineage %q aside: %w", o.Lineage, err)
+	}
+	o.Logger.Warn("lineage set aside for a fresh one", "lineage", o.Lineage, "now", target)
+	return syncDir(o.FS, o.Dir)
+}
+
+// epochOf reads the epoch of a lineage without changing it.
+func epochOf(o *Options, dir string) string {
+	db, err := pebble.Open(dir, &pebble.Options{FS: o.FS, ReadOnly: true, Logger: quiet{}})
+	if err != nil {
+		o.Logger.Warn("cannot read the epoch of a lineage", "lineage", o.Lineage, "error", err)
+		return "unknown"
+	}
+	defer func() { _ = db.Close() }()
+	epoch, err := getMeta(db, record.MetaEpoch)
+	if err != nil || !epochText.Match(epoch) {
+		return "unknown"
+	}
+	return string(epoch)
+}
+
+func syncDir(files vfs.FS, name string) error {
+	d, err := files.OpenDir(name)
+	if err != nil {
+		return fmt.Errorf("cannot sync folder %q: %w", name, err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("cannot sync folder %q: %w", name, err)
+	}
+	return nil
+}
+
+// quiet is a logger for a store that is only looked at.
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(format string, a ...any) {
+	panic("BUG: fatal in a read-only store: " + fmt.Sprintf(format, a...))
+}

@@ -1,0 +1,123 @@
+package persist
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// commitFailure begins pebble's report of a failed commit. It comes from the
+// goroutine that called Apply, which may go on: the log writer keeps the error
+// and every later commit fails too.
+const commitFailure = "pebble: fatal commit error"
+
+// fullPause is how long a write waits after it found no space: it turns
+// pebble's busy retries into at most four a second.
+const fullPause = 250 * time.Millisecond
+
+// health is what pebble's callbacks report, from any goroutine.
+type health struct {
+	log        *slog.Logger
+	onFatal    func(error)
+	onFull     func()
+	fatal      atomic.Pointer[error]
+	last       atomic.Pointer[error]
+	background atomic.Uint64
+	full       atomic.Uint64
+	parked     atomic.Bool // a goroutine of pebble waits in Fatalf
+	closing    chan struct{}
+}
+
+// err returns the failure after which nothing may be written, or nil.
+func (h *health) err() error {
+	if e := h.fatal.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+func (h *health) fail(err error) {
+	wrapped := fmt.Errorf("%w: %w", ErrFatal, err)
+	if !h.fatal.CompareAndSwap(nil, &wrapped) {
+		return
+	}
+	h.last.Store(&wrapped)
+	h.log.Error("storage failed", "error", err)
+	if h.onFatal != nil {
+		h.onFatal(wrapped)
+	}
+}
+
+// Infof implements pebble.Logger.
+func (h *health) Infof(format string, args ...any) {
+	h.log.Debug("pebble", "message", fmt.Sprintf(format, args...))
+}
+
+// Errorf implements pebble.Logger.
+func (h *health) Errorf(format string, args ...any) {
+	h.log.Warn("pebble", "message", fmt.Sprintf(format, args...))
+}
+
+// Fatalf implements pebble.Logger, whose default ends the process. Pebble
+// relies on it not to return: anything but a failed commit parks its goroutine
+// here for ever, because going on after a failed manifest write loses files.
+func (h *health) Fatalf(format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	mine := strings.HasPrefix(message, commitFailure)
+	if !mine {
+		h.parked.Store(true)
+	}
+	h.fail(errors.New(message))
+	if !mine {
+		select {}
+	}
+}
+
+func (h *health) backgroundError(err error) {
+	h.background.Add(1)
+	h.last.Store(&err)
+	h.log.Warn("background work of the store failed", "error", err)
+}
+
+// diskFull runs while every write of the file system waits.
+func (h *health) diskFull() {
+	if h.full.Add(1) == 1 {
+		h.log.Error("no space left for the store")
+	}
+	if h.onFull != nil {
+		h.onFull()
+	}
+	timer := time.NewTimer(fullPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-h.closing:
+	}
+}
+
+func pebbleOptions(o *Options, h *health, cache *pebble.Cache) *pebble.Options {
+	p := &pebble.Options{
+		FS: vfs.OnDiskFull(o.FS, h.diskFull),
+		// From FormatWALSyncChunks on a damaged log is told from a torn tail.
+		FormatMajorVersion:          pebble.FormatNewest,
+		Cache:                       cache,
+		MemTableSize:                o.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       32,
+		WALBytesPerSync:             256 << 10,
+		MaxOpenFiles:                256,
+		Logger:                      h,
+		EventListener:               &pebble.EventListener{BackgroundError: h.backgroundError},
+		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 1 },
+		FlushDelayDeleteRange:       10 * time.Second,
+	}
+	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	return p
+}

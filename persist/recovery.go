@@ -1,0 +1,351 @@
+package persist
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/persist/record"
+)
+
+// LostRange are the seqs after From up to and including To: they may have been
+// published, and what they carried is not in the store.
+type LostRange = record.LostRange
+
+// Damage is a stored value that does not check out.
+type Damage struct {
+	Key  string // in hexadecimal
+	What string
+}
+
+// Recovery is what Open found.
+type Recovery struct {
+	Epoch      string
+	StateSeq   uint64 // tick of the stored state; 0 none
+	DurableSeq uint64 // newest tick that can be restored
+	NextSeq    uint64 // first seq that may be used
+	Lost       []LostRange
+	Position   uint64      // newest durable replay position; 0 none
+	Time       market.Time // instant of DurableSeq
+	StateTime  market.Time // instant of StateSeq
+	Engine     []byte      // the engine's own state
+	Tombstones []market.Tombstone
+	Clean      bool // the process before stopped in order, nothing is missing
+	// Damage lists what failed its checks; the seqs that it costs are in Lost.
+	Damage []Damage
+}
+
+// maxDamage bounds Recovery.Damage.
+const maxDamage = 64
+
+// Recovery returns what Open found.
+func (s *Store) Recovery() Recovery { return s.rec }
+
+func (s *Store) damaged(key []byte, what error) {
+	s.log.Error("damaged record", "key", fmt.Sprintf("%x", key), "what", what)
+	s.stats.damaged.Add(1)
+	if len(s.rec.Damage) < maxDamage {
+		s.rec.Damage = append(s.rec.Damage, Damage{Key: fmt.Sprintf("%x", key), What: what.Error()})
+	}
+}
+
+// recover reads the meta records, checks state and journal, fixes the seqs from
+// which to go on, and rebuilds the open minute.
+func (s *Store) recover() error {
+	clean, err := s.loadMeta()
+	if err != nil {
+		return err
+	}
+	intact := s.checkState()
+	last, whole, err := s.checkJournal()
+	if err != nil {
+		return err
+	}
+	s.rec.DurableSeq = last.seq
+	s.rec.Time = last.at
+	s.rec.Clean = clean == last.seq && clean != noClean && intact && whole && len(s.rec.Damage) == 0
+	if err := s.fixSeqs(last.seq, intact, whole); err != nil {
+		return err
+	}
+	if err := s.loadTombstones(); err != nil {
+		return err
+	}
+	if err := s.rebuildMinute(); err != nil {
+		return err
+	}
+	s.durable.Store(&mark{seq: s.appended, at: s.at})
+	return nil
+}
+
+const noClean = ^uint64(0)
+
+// loadMeta reads all meta records and creates those of a new store. clean is
+// the seq of a clean stop, or noClean.
+func (s *Store) loadMeta() (clean uint64, err error) {
+	epoch, err := getMeta(s.db, record.MetaEpoch)
+	if err != nil {
+		return 0, err
+	}
+	if epoch == nil {
+		return s.create()
+	}
+	s.rec.Epoch = string(epoch)
+	clean = noClean
+	var state, reserved, rolled, stop, born record.Numbers
+	for _, m := range []struct {
+		name string
+		n    int
+		into *record.Numbers
+	}{{record.MetaState, 5, &state}, {record.MetaReserved, 1, &reserved}, {record.MetaRoll, 3, &rolled}, {record.MetaClean, 1, &stop}, {record.MetaBorn, 1, &born}} {
+		if *m.into, err = s.numbers(m.name, m.n); err != nil {
+			return 0, err
+		}
+	}
+	if state != nil {
+		s.state = stateMark{seq: state[0], at: state.Time(1), position: state[2], tokens: state[3], filed: state.Time(4)}
+	}
+	if reserved != nil {
+		s.reserved = reserved[0]
+	}
+	if rolled != nil {
+		s.rolled = roll{hours: rolled.Time(0), days: rolled.Time(1), seq: rolled[2]}
+	}
+	if born != nil {
+		s.born.Store(int64(born[0]))
+	}
+	if stop != nil {
+		clean = stop[0]
+	}
+	if s.rec.Lost, err = s.ranges(record.MetaLost); err != nil {
+		return 0, err
+	}
+	s.cutOff, err = s.ranges(record.MetaCut)
+	return clean, err
+}
+
+func (s *Store) ranges(name string) ([]LostRange, error) {
+	payload, err := getMeta(s.db, name)
+	if err != nil || payload == nil {
+		return nil, err
+	}
+	ranges, err := record.ReadLost(payload)
+	return ranges, corrupt(err)
+}
+
+func (s *Store) numbers(name string, n int) (record.Numbers, error) {
+	payload, err := getMeta(s.db, name)
+	if err != nil || payload == nil {
+		return nil, err
+	}
+	values, err := record.ReadNumbers(payload, n)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read meta record %q: %w", name, corrupt(err))
+	}
+	return values, nil
+}
+
+// create writes the meta records of a new lineage. A folder that already holds
+// other records has lost its epoch and is not taken for a new one.
+func (s *Store) create() (uint64, error) {
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		return 0, fmt.Errorf("cannot read store: %w", err)
+	}
+	found := it.First()
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		return 0, fmt.Errorf("cannot read store: %w", err)
+	}
+	if found {
+		return 0, fmt.Errorf("%w: epoch is missing", ErrCorrupt)
+	}
+	s.rec.Epoch = newEpoch()
+	return 0, s.putMeta(record.MetaEpoch, []byte(s.rec.Epoch))
+}
+
+// fixSeqs decides where to go on. After a clean stop that is the next seq;
+// otherwise everything that may have been published without being kept is
+// recorded as lost and never used again.
+func (s *Store) fixSeqs(last uint64, stateIntact, whole bool) error {
+	s.appended = max(s.appended, last)
+	s.rec.StateSeq, s.rec.StateTime = s.state.seq, s.state.at
+	s.stats.state.Store(s.state.seq)
+	used := max(s.reserved, s.appended)
+	if s.rec.Clean {
+		s.rec.NextSeq = last + 1
+	} else {
+		s.rec.NextSeq = used + 1
+		from := last
+		if !stateIntact {
+			from = min(from, s.state.seq)
+		}
+		s.rec.Lost = record.AddLost(s.rec.Lost, LostRange{From: from, To: used})
+	}
+	b := s.db.NewBatch()
+	defer func() { _ = b.Close() }()
+	if err := s.setMeta(b, record.MetaLost, record.AppendLost(nil, s.rec.Lost)); err != nil {
+		return err
+	}
+	s.cutOff = slices.DeleteFunc(s.cutOff, func(r LostRange) bool { return r.To <= s.state.seq && r.To < s.trimmed })
+	if !whole {
+		s.cutOff = record.AddLost(s.cutOff, LostRange{From: last, To: s.appended})
+	}
+	if err := s.setMeta(b, record.MetaCut, record.AppendLost(nil, s.cutOff)); err != nil {
+		return err
+	}
+	if err := b.Delete(record.MetaKey(record.MetaClean), nil); err != nil {
+		return err
+	}
+	return s.apply(b, pebble.Sync)
+}
+
+// checkState checks every part of the state and reports whether all is there.
+func (s *Store) checkState() bool {
+	intact := true
+	bad := func(key []byte, err error) {
+		intact = false
+		s.damaged(key, err)
+	}
+	if s.state.seq == 0 {
+		return true
+	}
+	key := []byte{record.KindEngine}
+	value, closer, err := s.db.Get(key)
+	if err == nil {
+		var payload []byte
+		if payload, err = record.Open(key, value); err == nil {
+			s.rec.Engine = append([]byte{}, payload...)
+		}
+		err = errors.Join(err, closer.Close())
+	}
+	if err != nil {
+		bad(key, err)
+	}
+	err = scan(s.db, []byte{record.KindState}, []byte{record.KindState + 1}, func(key, value []byte) error {
+		id, ok := record.StateID(key)
+		if _, err := record.Open(key, value); err != nil || !ok {
+			bad(key, errors.Join(err, ErrCorrupt))
+			return nil
+		}
+		s.tokens[id] = struct{}{}
+		return nil
+	})
+	if err != nil {
+		bad([]byte{record.KindState}, err)
+	}
+	if uint64(len(s.tokens)) != s.state.tokens && intact {
+		bad([]byte{record.KindState}, fmt.Errorf("%w: %d of %d token states", ErrCorrupt, len(s.tokens), s.state.tokens))
+	}
+	return intact
+}
+
+// checkJournal finds the newest tick up to which everything after the state is
+// there and intact, and sets the store to go on after the newest one of all.
+// whole is false where a record between is missing or damaged.
+func (s *Store) checkJournal() (last mark, whole bool, err error) {
+	last = mark{seq: s.state.seq, at: s.state.filed}
+	s.rec.Position = s.state.position
+	s.appended, s.at, s.position = last.seq, last.at, s.state.position
+	whole = true
+	err = scan(s.db, []byte{record.KindJournal}, []byte{record.KindJournal + 1}, func(key, value []byte) error {
+		seq, ok := record.JournalSeq(key)
+		if !ok {
+			s.damaged(key, ErrCorrupt)
+			return nil
+		}
+		if s.trimmed == 0 {
+			s.trimmed = seq
+		}
+		if seq <= s.state.seq {
+			return errSkip{record.JournalKey(s.state.seq + 1)}
+		}
+		gone := inRanges(s.cutOff, seq)
+		payload, err := record.Open(key, value)
+		var head *record.Head
+		if err == nil {
+			head, err = record.ReadHead(payload)
+		}
+		if err != nil {
+			if !gone { // otherwise an earlier start reported it
+				s.damaged(key, err)
+				whole = false
+			}
+			s.appended = max(s.appended, seq)
+			return nil
+		}
+		if whole && !gone && !follows(s.rec.Lost, last.seq, seq) {
+			s.damaged(record.JournalKey(last.seq+1), fmt.Errorf("%w: ticks %d…%d are missing", ErrCorrupt, last.seq+1, seq-1))
+			whole = false
+		}
+		s.appended, s.at, s.position = seq, max(s.at, head.At), max(s.position, head.Position)
+		if whole && !gone {
+			last = mark{seq: seq, at: head.At}
+			s.rec.Position = s.position
+			for _, id := range head.Tick.Removed {
+				s.retired[id] = struct{}{}
+			}
+		}
+		return nil
+	})
+	return last, whole, err
+}
+
+// follows reports whether no tick is missing between two seqs: they are
+// neighbours, or all between them is known to be lost.
+func follows(lost []LostRange, last, seq uint64) bool {
+	for _, r := range lost {
+		if r.From <= last && last < r.To {
+			last = r.To
+		}
+	}
+	return seq == last+1 || seq <= last
+}
+
+func inRanges(ranges []LostRange, seq uint64) bool {
+	for _, r := range ranges {
+		if r.From < seq && seq <= r.To {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Store) loadTombstones() error {
+	return scan(s.db, []byte{record.KindTombstone}, []byte{record.KindTombstone + 1}, func(key, value []byte) error {
+		t, ok := record.ParseTombstoneKey(key)
+		if _, err := record.Open(key, value); err != nil || !ok {
+			s.damaged(key, errors.Join(err, ErrCorrupt))
+			return nil
+		}
+		if t.Seq <= s.rec.DurableSeq {
+			s.rec.Tombstones = append(s.rec.Tombstones, t)
+		}
+		return nil
+	})
+}
+
+// Journal yields the ticks after StateSeq up to DurableSeq in order, with their
+// quotes. A nil Quote.Info means the names that the token had before.
+func (s *Store) Journal(fn func(*market.JournalTick) error) error {
+	start, end := record.JournalKey(s.rec.StateSeq+1), record.JournalKey(s.rec.DurableSeq+1)
+	return scan(s.db, start, end, func(key, value []byte) error {
+		if seq, _ := record.JournalSeq(key); inRanges(s.cutOff, seq) {
+			return nil
+		}
+		payload, err := record.Open(key, value)
+		if err != nil {
+			return corrupt(err)
+		}
+		head, err := record.ReadHead(payload)
+		if err != nil {
+			return corrupt(err)
+		}
+		tick, err := head.Rows()
+		if err != nil {
+			return corrupt(err)
+		}
+		return fn(tick)
+	})
+}

@@ -1,0 +1,116 @@
+package persist
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/persist/record"
+)
+
+// How far back window cells are kept and loaded, from the state's instant: the
+// windows reach back 24 h in minutes and 7 d in 5 minutes, a base may be a
+// quarter of 7 d older, and closed hours need a margin.
+const (
+	cellsBack = 25 * market.Hour
+	lastBack  = 8*market.Day + 19*market.Hour
+	lastWidth = 5 * market.Minute
+)
+
+// Save replaces the stored state in one step, after committing every tick up to
+// it, and is durable when it returns. Errors: ErrOrder where the state is not
+// one of a tick appended, ErrFatal.
+func (s *Store) Save(e *market.Export) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if e.Seq > s.appended || e.Seq < s.state.seq {
+		return fmt.Errorf("%w: state of tick %d, newest tick is %d", ErrOrder, e.Seq, s.appended)
+	}
+	if err := s.commit(); err != nil {
+		return err
+	}
+	b := s.db.NewBatch()
+	defer func() { _ = b.Close() }()
+	kept, err := s.putState(b, e)
+	if err != nil {
+		return fmt.Errorf("cannot save the state of tick %d: %w", e.Seq, err)
+	}
+	if err := s.apply(b, pebble.Sync); err != nil {
+		return err
+	}
+	s.state = stateMark{seq: e.Seq, at: e.Time, filed: s.at, position: s.position, tokens: uint64(len(kept))}
+	s.tokens = kept
+	clear(s.retired)
+	s.stats.saves.Add(1)
+	s.stats.state.Store(e.Seq)
+	return nil
+}
+
+func (s *Store) putState(b *pebble.Batch, e *market.Export) (map[market.ID]struct{}, error) {
+	kept := make(map[market.ID]struct{}, len(e.Tokens))
+	for i := range e.Tokens {
+		t := &e.Tokens[i]
+		kept[t.ID] = struct{}{}
+		if err := s.put(b, record.StateKey(t.ID), func(dst []byte) []byte { return append(dst, t.Blob...) }); err != nil {
+			return nil, err
+		}
+	}
+	for id := range s.tokens {
+		if _, ok := kept[id]; ok {
+			continue
+		}
+		if err := b.Delete(record.StateKey(id), nil); err != nil {
+			return nil, err
+		}
+		s.retired[id] = struct{}{}
+	}
+	// Cells of a token's former life must not enter the windows of its next.
+	for id := range s.retired {
+		s.dropCells(b, id, e.Time)
+	}
+	if err := s.putCells(b, e.Hours); err != nil {
+		return nil, err
+	}
+	s.cut(b, record.KindCells, e.Time, cellsBack, 1)
+	s.cut(b, record.KindLast, e.Time, lastBack, 1)
+	if err := s.put(b, []byte{record.KindEngine}, func(dst []byte) []byte { return append(dst, e.Engine...) }); err != nil {
+		return nil, err
+	}
+	payload := record.AppendNumbers(nil, e.Seq, uint64(e.Time), s.position, uint64(len(kept)), uint64(s.at))
+	return kept, s.setMeta(b, record.MetaState, payload)
+}
+
+func (s *Store) dropCells(b *pebble.Batch, id market.ID, now market.Time) {
+	for _, kind := range []byte{record.KindCells, record.KindLast} {
+		for day := dayOf(max(now.Add(-lastBack), 0)); day <= dayOf(now); day++ {
+			// An in-memory batch cannot refuse a range.
+			_ = b.DeleteRange(record.ChunkKey(kind, day, id, 0), record.ChunkKey(kind, day, id, 24), nil)
+		}
+	}
+}
+
+func (s *Store) putCells(b *pebble.Batch, hours []market.HourCells) error {
+	var last []market.Cell
+	for i := range hours {
+		h := &hours[i]
+		if h.Hour < 0 {
+			continue
+		}
+		day, part := dayOf(h.Hour), byte(hourOfDay(h.Hour))
+		last = record.LastOfCells(last[:0], h.Cells, lastWidth)
+		for _, c := range []struct {
+			kind  byte
+			cells []market.Cell
+		}{{record.KindCells, h.Cells}, {record.KindLast, last}} {
+			err := s.put(b, record.ChunkKey(c.kind, day, h.ID, part), func(dst []byte) []byte {
+				return record.AppendCells(dst, h.Hour, c.cells)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+package persist
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"regexp"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/persist/record"
+)
+
+// Store is one lineage on disk. One goroutine calls everything but History and
+// Stats, which any may call at any time.
+type Store struct {
+	opts  Options
+	log   *slog.Logger
+	lock  io.Closer
+	cache *pebble.Cache
+	db    *pebble.DB
+	h     *health
+	rec   Recovery
+
+	// mu is held for reading while a reader uses db, and for writing by Close.
+	mu     sync.RWMutex
+	closed bool
+
+	// Of the writing goroutine.
+	batch       *pebble.Batch // appended and not yet handed to pebble
+	enc         record.TickEncoder
+	value       []byte
+	reserved    uint64
+	appended    uint64 // seq of the newest tick appended
+	at          market.Time
+	position    uint64
+	open        openMinute
+	rolled      roll
+	state       stateMark
+	tokens      map[market.ID]struct{} // whose state is stored
+	retired     map[market.ID]struct{} // since the stored state
+	unsynced    bool                   // something appended is not durable yet
+	trimmed     uint64                 // journal records below are dropped
+	retained    market.Time            // when retention ran last
+	retainedSeq uint64
+	cuts        map[byte]uint32 // first period kept, by kind of chunk
+
+	// cutOff are ticks that damage before them cut off from the state: history
+	// shows those that can be read, nothing replays them. Fixed by Open.
+	cutOff []LostRange
+
+	durable atomic.Pointer[mark]
+	born    atomic.Int64 // instant of the lineage's first tick; 0 before it
+	stats   counters
+}
+
+// mark is a position in the journal.
+type mark struct {
+	seq uint64
+	at  market.Time
+}
+
+// stateMark is the tick of the stored state.
+type stateMark struct {
+	seq      uint64
+	at       market.Time // of the engine
+	filed    market.Time // under which the store filed the newest tick by then
+	position uint64
+	tokens   uint64
+}
+
+var epochText = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// Open opens or creates a lineage and recovers it; Recovery tells what was
+// found. Errors: ErrOptions (nothing was touched), ErrLocked (nothing was
+// changed), ErrFormat, ErrCorrupt where even the meta records are unreadable.
+func Open(o Options) (*Store, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(&o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opts: o, log: o.Logger, lock: lock,
+		h:      &health{log: o.Logger, onFatal: o.Fatal, onFull: o.DiskFull, closing: make(chan struct{})},
+		tokens: map[market.ID]struct{}{}, retired: map[market.ID]struct{}{}, cuts: map[byte]uint32{},
+	}
+	s.open.accs = map[market.ID]*record.Acc{}
+	if err := s.start(); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	return s, nil
+}
+
+func (s *Store) start() error {
+	if s.opts.Fresh {
+		if err := setAside(&s.opts); err != nil {
+			return err
+		}
+	}
+	s.cache = pebble.NewCache(s.opts.CacheBytes)
+	dir := s.opts.FS.PathJoin(s.opts.Dir, s.opts.Lineage)
+	db, err := pebble.Open(dir, pebbleOptions(&s.opts, s.h, s.cache))
+	if err != nil {
+		if pebble.IsCorruptionError(err) {
+			err = errors.Join(ErrCorrupt, err)
+		}
+		return fmt.Errorf("cannot open store %q: %w", dir, err)
+	}
+	s.db = db
+	s.batch = db.NewBatch()
+	if err := syncDir(s.opts.FS, s.opts.Dir); err != nil {
+		return err
+	}
+	if err := s.recover(); err != nil {
+		return fmt.Errorf("cannot recover store %q: %w", dir, err)
+	}
+	return nil
+}
+
+// Close commits what is open, notes that nothing is missing, and lets go of the
+// data folder. After a fatal failure it leaves the files as they are.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	err := s.h.err()
+	if err == nil {
+		err = s.seal()
+	}
+	return errors.Join(err, s.release())
+}
+
+// seal commits and writes the mark of a clean stop.
+func (s *Store) seal() error {
+	if err := s.commit(); err != nil {
+		return err
+	}
+	return s.putMeta(record.MetaClean, record.AppendNumbers(nil, s.durable.Load().seq))
+}
+
+func (s *Store) release() error {
+	close(s.h.closing)
+	var err error
+	if s.batch != nil {
+		err = s.batch.Close()
+	}
+	// A parked goroutine may hold pebble's locks: closing would wait for ever,
+	// and the process is about to end.
+	if s.db != nil && !s.h.parked.Load() {
+		err = errors.Join(err, s.db.Close())
+	}
+	if s.cache != nil {
+		s.cache.Unref()
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+// writable returns why nothing can be written, or nil.
+func (s *Store) writable() error {
+	if s.closed {
+		return ErrClosed
+	}
+	return s.h.err()
+}
+
+// apply hands a batch to pebble and empties it. A failure is final: what a
+// failed write left behind cannot be known.
+func (s *Store) apply(b *pebble.Batch, o *pebble.WriteOptions) error {
+	if b.Empty() {
+		return nil
+	}
+	if err := s.db.Apply(b, o); err != nil {
+		s.h.fail(err)
+	}
+	b.Reset()
+	return s.h.err()
+}
+
+// put adds a sealed value whose payload fill appends.
+func (s *Store) put(b *pebble.Batch, key []byte, payload func(dst []byte) []byte) error {
+	s.value = payload(record.Begin(s.value[:0]))
+	record.Seal(key, s.value)
+	return b.Set(key, s.value, nil)
+}
+
+// putMeta writes a meta record and syncs it.
+func (s *Store) putMeta(name string, payload []byte) error {
+	b := s.db.NewBatch()
+	defer func() { _ = b.Close() }()
+	if err := s.setMeta(b, name, payload); err != nil {
+		return err
+	}
+	return s.apply(b, pebble.Sync)
+}
+
+func (s *Store) setMeta(b *pebble.Batch, name string, payload []byte) error {
+	return s.put(b, record.MetaKey(name), func(dst []byte) []byte { return append(dst, payload...) })
+}
+
+// getMeta returns a copy of a meta record's payload, nil where there is none.
+func getMeta(r pebble.Reader, name string) ([]byte, error) {
+	key := record.MetaKey(name)
+	value, closer, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read meta record %q: %w", name, err)
+	}
+	payload, err := record.Open(key, value)
+	payload = append([]byte{}, payload...)
+	return payload, errors.Join(corrupt(err), closer.Close())
+}
+
+// corrupt turns an error of package record into one of the store.
+func corrupt(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, record.ErrVersion):
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+func newEpoch() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	return hex.EncodeToString(b[:])
+}

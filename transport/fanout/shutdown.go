@@ -1,0 +1,60 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/velocimeter/velocimeter/transport/wire"
+)
+
+const (
+	retryLeast      = 500 * time.Millisecond
+	shutdownDefault = 10 * time.Second
+)
+
+// Shutdown refuses new connections, announces the end to every client with a
+// retry time of its own, closes with code and waits until all connections are
+// gone. When ctx ends first the rest is cut, and the error says how many. Run
+// must still be running.
+func (h *Hub) Shutdown(ctx context.Context, code wire.CloseCode) error {
+	h.registry.drain()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(shutdownDefault)
+	}
+	for _, s := range h.sessions.appendAll(nil) {
+		h.guard(s, func() { s.stop(deadline, retryLeast+rand.N(h.cfg.RetrySpread), code) })
+	}
+	select {
+	case <-h.registry.idle:
+		return nil
+	case <-ctx.Done():
+	}
+	rest := h.sessions.appendAll(nil)
+	if len(rest) == 0 {
+		return nil
+	}
+	for _, s := range rest {
+		s.link.Abort()
+	}
+	return fmt.Errorf("cannot close %d stream connections in time: %w", len(rest), ctx.Err())
+}
+
+func (s *Session) stop(deadline time.Time, retry time.Duration, code wire.CloseCode) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drain(deadline, retry, code)
+	s.flush(time.Now())
+}
+
+// closeReasons are the texts that go with the codes.
+var closeReasons = map[wire.CloseCode]string{
+	wire.CloseGoingAway: "server stops",
+	wire.CloseRestart:   "server restarts",
+	wire.CloseSlow:      "reading too slowly",
+	wire.CloseRate:      "messages too fast",
+	wire.CloseSubAbuse:  "subscription limit",
+	wire.CloseErrors:    "too many errors",
+}

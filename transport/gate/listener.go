@@ -1,0 +1,155 @@
+package gate
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// listener wraps a net.Listener: it counts connections, refuses those above
+// the limit, and waits instead of spinning while the process has no
+// descriptors or memory left.
+type listener struct {
+	net.Listener
+	logger *slog.Logger
+	meters *meters
+	max    int64
+	open   atomic.Int64
+	done   chan struct{}
+	once   sync.Once
+}
+
+func newListener(ln net.Listener, cfg Config, m *meters) *listener {
+	return &listener{Listener: ln, logger: cfg.Logger, meters: m, max: int64(cfg.MaxConns), done: make(chan struct{})}
+}
+
+const (
+	minBackoff = 5 * time.Millisecond
+	maxBackoff = time.Second
+)
+
+// Accept returns the next admitted connection.
+func (l *listener) Accept() (net.Conn, error) {
+	backoff := time.Duration(0)
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			if backoff = nextBackoff(backoff, err); backoff == 0 {
+				return nil, err
+			}
+			l.meters.acceptErrors.Inc()
+			l.logger.Warn("cannot accept connections for now", "error", err, "retry_in", backoff)
+			if !l.wait(backoff) {
+				return nil, net.ErrClosed
+			}
+			continue
+		}
+		backoff = 0
+		if l.open.Add(1) > l.max {
+			l.open.Add(-1)
+			l.meters.overflow.Inc()
+			refuseConn(nc)
+			continue
+		}
+		l.meters.connections.Inc()
+		return &conn{Conn: nc, from: l}, nil
+	}
+}
+
+// nextBackoff returns the next wait, or 0 for errors that waiting cannot mend.
+func nextBackoff(last time.Duration, err error) time.Duration {
+	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return min(max(2*last, minBackoff), maxBackoff)
+		}
+	}
+	return 0
+}
+
+func (l *listener) wait(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-l.done:
+		return false
+	}
+}
+
+// Close stops accepting; open connections live on. Later calls do nothing.
+func (l *listener) Close() (err error) {
+	l.once.Do(func() {
+		close(l.done)
+		err = l.Listener.Close()
+	})
+	return err
+}
+
+// overloaded is written to connections above the limit, without parsing anything.
+var overloaded = []byte("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: " + ProblemType +
+	"\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+
+func refuseConn(nc net.Conn) {
+	_ = nc.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+	_, _ = nc.Write(overloaded)
+	_ = nc.Close()
+}
+
+// conn is an accepted connection. Handlers that hijack get it from fasthttp;
+// Unwrap gives the connection below it.
+type conn struct {
+	net.Conn
+	from     *listener
+	lineSeen bool // a line feed arrived since the last answer; one goroutine reads
+	linger   bool // set by that goroutine too
+	closed   atomic.Bool
+}
+
+// Read notes whether the request line is complete: 414 and 431 differ by it.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.lineSeen {
+		c.lineSeen = bytes.IndexByte(p[:n], '\n') >= 0
+	}
+	return n, err
+}
+
+// Unwrap returns the connection below, such as *net.TCPConn.
+func (c *conn) Unwrap() net.Conn { return c.Conn }
+
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 256 << 10
+)
+
+// Close ends the connection, once.
+func (c *conn) Close() error {
+	if !c.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	if c.linger {
+		c.drain()
+	}
+	c.from.open.Add(-1)
+	c.from.meters.connections.Dec()
+	return c.Conn.Close()
+}
+
+// drain says goodbye first and swallows a little of what still arrives: closing
+// with unread data would reset the connection and destroy the answer.
+func (c *conn) drain() {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	if c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+	}
+}

@@ -1,0 +1,252 @@
+package gate
+
+import (
+	"bytes"
+
+	"github.com/valyala/fasthttp"
+)
+
+// violation is a request that the gate refuses before routing. Values are
+// shared and constant: nothing of the request goes into them.
+type violation struct {
+	status      int
+	code        string
+	detail      string
+	remediation string
+	keep        bool // the framing is sound, so the connection may live on
+	param       string
+}
+
+// answer writes the refusal; unless the framing is sound, the connection ends.
+func (v *violation) answer(ctx *fasthttp.RequestCtx) {
+	if v.param != "" {
+		Problem(ctx, v.status, v.code, v.detail, v.remediation, ParamError{Param: v.param, Reason: v.detail})
+	} else {
+		Problem(ctx, v.status, v.code, v.detail, v.remediation)
+	}
+	if v.status == fasthttp.StatusMethodNotAllowed {
+		ctx.Response.Header.Set(fasthttp.HeaderAllow, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	if !v.keep {
+		hangUp(ctx)
+	}
+}
+
+func bad(code, detail, remediation string) *violation {
+	return &violation{status: fasthttp.StatusBadRequest, code: code, detail: detail, remediation: remediation}
+}
+
+// The violations. Everything that the gate refuses is in this table.
+var (
+	vVersion = &violation{
+		status: fasthttp.StatusHTTPVersionNotSupported, code: "http_version",
+		detail: "the protocol version is not HTTP/1.0 or HTTP/1.1", remediation: "use HTTP/1.1",
+	}
+	vMethod = &violation{
+		status: fasthttp.StatusMethodNotAllowed, code: "method_not_allowed",
+		detail: "this method is not served", remediation: "use a method of the Allow header",
+	}
+	vUnknownMethod = &violation{
+		status: fasthttp.StatusNotImplemented, code: "method_unknown",
+		detail: "the method is not known", remediation: "use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
+	}
+	vURILong = &violation{
+		status: fasthttp.StatusRequestURITooLong, code: "uri_too_long",
+		detail: "the request target is too long", remediation: "shorten it to 2 KiB",
+	}
+	vHeaderLong = &violation{
+		status: fasthttp.StatusRequestHeaderFieldsTooLarge, code: "header_too_large",
+		detail: "the header is too large", remediation: "send at most 8 KiB in at most 64 fields",
+	}
+	vBodyLong = &violation{
+		status: fasthttp.StatusRequestEntityTooLarge, code: "body_too_large",
+		detail: "the body is too large", remediation: "send at most 64 KiB",
+	}
+	vExpect = &violation{
+		status: fasthttp.StatusExpectationFailed, code: "expectation_failed",
+		detail: "the expectation is not supported", remediation: "leave Expect out, or send 100-continue with a body",
+	}
+	vTimeout = &violation{
+		status: fasthttp.StatusRequestTimeout, code: "request_timeout",
+		detail: "the request did not arrive in time", remediation: "send the whole request at once",
+	}
+	vMalformed  = bad("malformed_request", "the request cannot be parsed", "send a well-formed HTTP/1.1 request")
+	vTarget     = bad("bad_target", "the request target is not a path", "send an absolute path such as /api/v1/tokens")
+	vPath       = bad("bad_path", "the path holds a byte or segment that is never valid here", "send letters, digits, '-', '.', '_' and '~' between single slashes")
+	vHost       = bad("bad_host", "the Host header is missing, repeated or malformed", "send one Host header: name or address, and optionally a port")
+	vHeader     = bad("bad_header", "a header field is malformed", "send field names of letters, digits and '-', one line each")
+	vFraming    = bad("ambiguous_framing", "Content-Length and Transfer-Encoding contradict each other", "send one of them, once")
+	vBody       = bad("unexpected_body", "this method takes no body", "send the request without a body")
+	vCredential = bad("ambiguous_credentials", "a credential header is repeated", "send each credential header once")
+	vKeyInURL   = &violation{
+		status: fasthttp.StatusBadRequest, code: "key_in_url", keep: true,
+		detail:      "an API key must not be in a URL: it ends in logs and histories",
+		remediation: "send it in the X-API-Key header, and rotate the key that was in the URL",
+	}
+)
+
+// check returns the first rule that the request breaks, or nil. It allocates nothing.
+func (s *Server) check(ctx *fasthttp.RequestCtx) *violation {
+	h := &ctx.Request.Header
+	if p := h.Protocol(); string(p) != "HTTP/1.1" && string(p) != "HTTP/1.0" {
+		return vVersion
+	}
+	if v := checkMethod(h.Method()); v != nil {
+		return v
+	}
+	target := h.RequestURI()
+	if len(target) > s.cfg.MaxURI {
+		return vURILong
+	}
+	raw := h.RawHeaders()
+	if len(raw) > s.cfg.MaxHeader {
+		return vHeaderLong
+	}
+	seen, v := scanFields(raw, s.cfg.MaxFields)
+	if v != nil {
+		return v
+	}
+	if v := seen.check(ctx); v != nil {
+		return v
+	}
+	if v := checkHost(h); v != nil {
+		return v
+	}
+	return checkTarget(target, h.Method())
+}
+
+func checkMethod(m []byte) *violation {
+	switch string(m) {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return nil
+	case "TRACE", "CONNECT":
+		return vMethod
+	}
+	return vUnknownMethod
+}
+
+// fields counts the header fields whose number matters.
+type fields struct {
+	length, encoding, host, key, authorization, expect uint8
+	badExpect                                          bool
+}
+
+// scanFields walks the header block as it was sent. Names are letters, digits
+// and '-' only: an underscore is how proxies are fooled.
+func scanFields(raw []byte, limit int) (seen fields, v *violation) {
+	for n := 0; len(raw) > 0; n++ {
+		end := bytes.IndexByte(raw, '\n')
+		if end < 1 || raw[end-1] != '\r' {
+			return seen, vMalformed
+		}
+		line := raw[:end-1]
+		raw = raw[end+1:]
+		if len(line) == 0 {
+			break
+		}
+		if n == limit {
+			return seen, vHeaderLong
+		}
+		colon := bytes.IndexByte(line, ':')
+		if colon < 1 || !validName(line[:colon]) {
+			return seen, vHeader
+		}
+		seen.count(line[:colon], line[colon+1:])
+	}
+	return seen, nil
+}
+
+func validName(name []byte) bool {
+	for _, c := range name {
+		if !isAlnum(c) && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *fields) count(name, value []byte) {
+	switch len(name) {
+	case 4:
+		add(&f.host, name, "host")
+	case 6:
+		if add(&f.expect, name, "expect") && !equalFold(bytes.TrimSpace(value), "100-continue") {
+			f.badExpect = true
+		}
+	case 9:
+		add(&f.key, name, "x-api-key")
+	case 13:
+		add(&f.authorization, name, "authorization")
+	case 14:
+		add(&f.length, name, "content-length")
+	case 17:
+		add(&f.encoding, name, "transfer-encoding")
+	}
+}
+
+func add(n *uint8, name []byte, want string) bool {
+	if !equalFold(name, want) {
+		return false
+	}
+	if *n < 2 {
+		*n++
+	}
+	return true
+}
+
+// equalFold compares ASCII case-insensitively; lower must be lower case.
+func equalFold(b []byte, lower string) bool {
+	if len(b) != len(lower) {
+		return false
+	}
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *fields) check(ctx *fasthttp.RequestCtx) *violation {
+	switch {
+	case f.length+f.encoding > 1:
+		return vFraming
+	case f.host > 1:
+		return vHost
+	case f.key > 1 || f.authorization > 1:
+		return vCredential
+	case f.expect > 1 || f.badExpect:
+		return vExpect
+	case (f.encoding > 0 || ctx.Request.Header.ContentLength() > 0) && bodyless(ctx.Method()):
+		return vBody
+	}
+	return nil
+}
+
+func bodyless(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "DELETE", "OPTIONS":
+		return true
+	}
+	return false
+}
+
+// expect answers Expect: 100-continue before the body is read: a request that
+// would be refused anyway is refused now and its connection ends.
+func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
+	v := s.check(ctx)
+	if v == nil && bodyless(ctx.Method()) {
+		v = vExpect
+	}
+	if v == nil && ctx.Request.Header.ContentLength() > s.cfg.MaxBody {
+		v = vBodyLong
+	}
+	if v == nil {
+		return fasthttp.StatusContinue
+	}
+	s.answerEarly(ctx, v)
+	return v.status
+}

@@ -1,0 +1,238 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+)
+
+// bar makes a bar from five numbers.
+func bar(open, high, low, last, mean string) market.Bar {
+	return market.Bar{Open: dec(open), High: dec(high), Low: dec(low), Close: dec(last), Mean: dec(mean)}
+}
+
+var nullBar = bar("", "", "", "", "")
+
+// past answers every question with f and remembers the questions.
+func (w *world) remember(f func(q market.HistoryQuery) (*market.HistoryPage, error)) *[]market.HistoryQuery {
+	asked := &[]market.HistoryQuery{}
+	p := pastFunc(func(ctx context.Context, q market.HistoryQuery) (*market.HistoryPage, error) {
+		if _, ok := ctx.Deadline(); !ok {
+			w.t.Error("a history question without deadline")
+		}
+		*asked = append(*asked, q)
+		return f(q)
+	})
+	w.past.Store(&p)
+	return asked
+}
+
+func twoPoints(q market.HistoryQuery) (*market.HistoryPage, error) {
+	a := market.Point{
+		Time: noon - 123, Seq: 812, Count: 5, VWAP: dec("1.5"), Price: bar("1", "2", "0.5", "1.25", "1.1"),
+		Cap: bar("9", "9", "9", "10", "9.5"), Volume: bar("", "", "", "3", "3"), Velocity: bar("0.1", "0.4", "0.1", "0.3", "0.2"),
+		Flags: market.FlagStale | market.FlagSimulated,
+	}
+	b := market.Point{Time: noon + 877, Seq: 813, Count: 1, VWAP: market.Null, Price: nullBar, Cap: nullBar, Volume: nullBar, Velocity: nullBar}
+	p := &market.HistoryPage{Points: []market.Point{a, b}, Gaps: []market.Gap{{From: 1000, To: 2000}}, DurableSeq: 811, Truncated: true}
+	if q.After == 0 {
+		p.Next = b.Time
+	}
+	return p, nil
+}
+
+func TestHistoryBodies(t *testing.T) {
+	w := serve(t, Config{}, sample())
+	w.remember(twoPoints)
+	f := func(target, accept, contentType, want string) {
+		t.Helper()
+		r := w.get("/api/v1/tokens/btc-coin/history?"+target, "Accept", accept)
+		if r.status != 200 || r.header.Get("Content-Type") != contentType || !strings.Contains(r.body, want) {
+			t.Errorf("%s: got %d %s\n%s\nwant\n%s", target, r.status, r.header.Get("Content-Type"), r.body, want)
+		}
+		if !strings.HasPrefix(r.header.Get("Link"), "</api/v1/tokens/1/history?") || !strings.HasSuffix(r.header.Get("Link"), `>; rel="next"`) {
+			t.Errorf("%s: link %q", target, r.header.Get("Link"))
+		}
+	}
+	const csv, ndjson = "text/csv; charset=utf-8; header=present", "application/x-ndjson"
+	f("granularity=5m&from=1763661000000&to=1763662000000", "*/*", "application/json",
+		`"data":{"id":1,"granularity":"5m","from":"2025-11-20T17:50:00.000Z","to":"2025-11-20T18:06:40.000Z","durable_seq":811,"truncated":true,`+
+			`"points":[{"time":"2025-11-20T18:00:00.000Z","count":5,"price":{"open":1,"high":2,"low":0.5,"close":1.25,"mean":1.1,"vwap":1.5},`+
+			`"market_cap":{"last":10,"mean":9.5},"volume_24h":{"last":3,"mean":3},"velocity":{"open":0.1,"high":0.4,"low":0.1,"close":0.3,"mean":0.2}},`+
+			`{"time":"2025-11-20T18:00:01.000Z","count":1,"price":{"open":null,"high":null,"low":null,"close":null,"mean":null,"vwap":null},`+
+			`"market_cap":{"last":null,"mean":null},"volume_24h":{"last":null,"mean":null},"velocity":{"open":null,"high":null,"low":null,"close":null,"mean":null}}],`+
+			`"gaps":[{"from":"1970-01-01T00:00:01.000Z","to":"1970-01-01T00:00:02.000Z"}]},"pagination":{"limit":1000,"count":2,"next":"`)
+	f("granularity=raw&range=1h", "*/*", "application/json",
+		`"points":[{"time":"2025-11-20T18:00:00.000Z","seq":812,"price":1.25,"market_cap":10,"volume_24h":3,"velocity":0.3,"flags":["stale","simulated"]},`+
+			`{"time":"2025-11-20T18:00:01.000Z","seq":813,"price":null,"market_cap":null,"volume_24h":null,"velocity":null,"flags":[]}]`)
+	f("granularity=raw&fields=velocity", "*/*", "application/json", `"points":[{"time":"2025-11-20T18:00:00.000Z","seq":812,"velocity":0.3},`)
+	f("granularity=raw", "text/csv", csv, "time,seq,price,market_cap,volume_24h,velocity,flags\r\n"+
+		"2025-11-20T18:00:00.000Z,812,1.25,10,3,0.3,stale|simulated\r\n2025-11-20T18:00:01.000Z,813,,,,,\r\n")
+	f("granularity=1h&fields=price,volume_24h", "text/csv", csv, "time,count,price_open,price_high,price_low,price_close,price_mean,price_vwap,volume_24h_last,volume_24h_mean\r\n"+
+		"2025-11-20T18:00:00.000Z,5,1,2,0.5,1.25,1.1,1.5,3,3\r\n2025-11-20T18:00:01.000Z,1,,,,,,,,\r\n")
+	f("granularity=raw&fields=price", ndjson, ndjson, "{\"time\":\"2025-11-20T18:00:00.000Z\",\"seq\":812,\"price\":1.25}\n{\"time\":\"2025-11-20T18:00:01.000Z\",\"seq\":813,\"price\":null}\n")
+}
+
+func TestHistoryQuestions(t *testing.T) {
+	w := serve(t, Config{}, sample())
+	asked := w.remember(func(market.HistoryQuery) (*market.HistoryPage, error) { return &market.HistoryPage{}, nil })
+	const day = market.Time(market.Day)
+	up := func(width market.Millis) market.Time { return alignUp(noon+1, width) }
+	f := func(query string, from, to market.Time, g market.Granularity, limit int) {
+		t.Helper()
+		*asked = nil
+		r := w.get("/api/v1/tokens/1/history?" + query)
+		want := market.HistoryQuery{ID: 1, From: from, To: to, Granularity: g, Limit: limit}
+		if r.status != 200 || len(*asked) != 1 || (*asked)[0] != want {
+			t.Errorf("%s: got %d, asked %+v, want %+v", query, r.status, *asked, want)
+		}
+	}
+	f("", up(5*market.Minute)-day, up(5*market.Minute), market.Granularity5m, 1000)
+	f("range=1h", up(market.Minute)-day/24, up(market.Minute), market.Granularity1m, 1000)
+	f("range=7d", up(market.Hour)-7*day, up(market.Hour), market.Granularity1h, 1000)
+	f("range=30d", up(4*market.Hour)-30*day, up(4*market.Hour), market.Granularity4h, 1000)
+	f("range=4h&granularity=raw&limit=7", noon+1-day/6, noon+1, market.GranularityRaw, 7)
+	f("from=1763661000000", 1763661000000, up(market.Minute), market.Granularity1m, 1000)
+	f("from=2025-11-20T17:50:00Z&to=1763661000001", 1763661000000, 1763661000001, market.Granularity1m, 1000)
+	f("from=1&to=200000000000", 1, 200000000000, market.Granularity1d, 1000)
+	f("from=1763661000000&to=1763661600000&granularity=1d", 1763661000000, 1763661600000, market.Granularity1d, 1000)
+}
+
+func TestHistoryPaging(t *testing.T) {
+	w := serve(t, Config{}, sample())
+	asked := w.remember(twoPoints)
+	const query = "/api/v1/tokens/1/history?range=24h&limit=2"
+	next := func(target string) string {
+		t.Helper()
+		var e struct{ Pagination struct{ Next *string } }
+		if err := json.Unmarshal([]byte(w.get(target).body), &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Pagination.Next == nil {
+			return ""
+		}
+		return *e.Pagination.Next
+	}
+	cursor := next(query)
+	if cursor == "" {
+		t.Fatal("no next page")
+	}
+	// Time goes on between the pages; the range must not.
+	w.now.Store(int64(noon.Add(market.Hour)))
+	if again := next(query + "&cursor=" + cursor); again != "" {
+		t.Errorf("a page after the last: %s", again)
+	}
+	first, second := (*asked)[0], (*asked)[1]
+	first.After = noon + 877
+	if second != first {
+		t.Errorf("asked %+v, want %+v", second, first)
+	}
+	// The Link header of the first page asks the same.
+	link := w.get(query, "Accept", "text/csv").header.Get("Link")
+	target, _, _ := strings.Cut(strings.TrimPrefix(link, "<"), ">")
+	if r := w.get(target); r.status != 200 || !strings.Contains(r.body, `"next":null`) {
+		t.Errorf("%s: got %d %s", target, r.status, r.body)
+	}
+	for _, other := range []string{
+		"/api/v1/tokens/2/history?range=24h&limit=2", "/api/v1/tokens/1/history?range=7d", "/api/v1/tokens/1/history?fields=price",
+		"/api/v1/tokens/1/history?granularity=1h", "/api/v1/tokens/1/history?from=0&to=1000",
+	} {
+		w.attack(strings.Split(other, "?")[0], "cursor", strings.Split(other, "?")[1]+"&cursor="+cursor)
+	}
+}
+
+func TestHistoryTrouble(t *testing.T) {
+	w := serve(t, Config{HistoryQueries: 1}, sample())
+	f := func(path string, status int, code string) {
+		t.Helper()
+		r := w.get("/api/v1/tokens/1" + path)
+		if r.status != status || code != "" && (!strings.Contains(r.body, `"code":"`+code+`"`) || r.header.Get("Retry-After") == "") {
+			t.Errorf("%s: got %d %v %s", path, r.status, r.header, r.body)
+		}
+	}
+	w.remember(func(market.HistoryQuery) (*market.HistoryPage, error) { return nil, errors.New("disk on fire") })
+	f("/history", 503, "history_unavailable")
+	f("?detail=full", 503, "history_unavailable")
+	f("/velocity", 200, "")
+	w.remember(func(market.HistoryQuery) (*market.HistoryPage, error) {
+		return nil, fmt.Errorf("cannot read: %w", context.DeadlineExceeded)
+	})
+	f("/history?range=1h", 503, "timeout")
+	w.remember(func(market.HistoryQuery) (*market.HistoryPage, error) { panic("poisoned") })
+	f("/history?range=4h", 500, "")
+	w.remember(twoPoints)
+	f("/history?range=12h", 200, "") // the panicking question gave its place back
+	w.api.queries <- struct{}{}
+	f("/history?range=7d", 503, "busy")
+	f("/velocity", 200, "")
+	<-w.api.queries
+	w.api.cfg.History = nil
+	f("/history?range=30d", 503, "history_unavailable")
+}
+
+func TestVelocityBody(t *testing.T) {
+	b := sample()
+	s := b.Token(5)
+	s.Samples = 900
+	s.Review = &market.Review{
+		LevelReference: 0.08, StepLimit: [3]float64{0.0953, 0.0953, 0.4054651},
+		Rejected: []market.Rejection{
+			{Time: noon - 1000, Field: market.FieldVolume24h, Value: dec("9000000000000"), Rule: market.RuleLevel, Source: market.SourceCoinMarketCap},
+			{Time: noon - 2000, Value: market.Null, Rule: market.RulePoll, Source: market.SourceCoinMarketCap},
+		},
+	}
+	w := serve(t, Config{}, b)
+	asked := w.remember(twoPoints)
+	r := w.get("/api/v1/tokens/5/velocity")
+	for _, want := range []string{
+		`"data":{"id":5,"symbol":"XAUT","velocity":4.5,"velocity_method":null,"velocity_reason":null,"velocity_trend":{"1h":{`,
+		`"flags":["outlier_volume"],"explain":{"inputs":{"price":4000,"market_cap":2000000000000,"volume_24h":9000000000000,"circulating_supply":null},"source":"coinmarketcap",` +
+			`"rejected":[{"time":"2025-11-20T17:59:59.123Z","field":"volume_24h","value":9000000000000,"rule":"level","source":"coinmarketcap"},` +
+			`{"time":"2025-11-20T17:59:58.123Z","field":null,"value":null,"rule":"poll","source":"coinmarketcap"}],` +
+			`"thresholds":{"level":{"active":true,"reference":0.08,"factor":10,"minimum":0.5,"limit":0.8,"minimum_samples":8},` +
+			`"step":{"price":0.0953,"market_cap":0.0953,"volume_24h":0.4054651}},"samples":900},` +
+			`"series":[{"time":"2025-11-20T18:00:00.000Z","velocity":0.3},{"time":"2025-11-20T18:00:01.000Z","velocity":null}]}}`,
+	} {
+		if !strings.Contains(r.body, want) {
+			t.Errorf("got\n%s\nwithout\n%s", r.body, want)
+		}
+	}
+	to := alignUp(noon+1, 5*market.Minute)
+	if q := (market.HistoryQuery{ID: 5, From: to - market.Time(market.Day), To: to, Granularity: market.Granularity5m, Limit: 289}); (*asked)[0] != q {
+		t.Errorf("asked %+v, want %+v", (*asked)[0], q)
+	}
+	if r := w.get("/api/v1/tokens/1/velocity"); !strings.Contains(r.body, `"rejected":[],"thresholds":{"level":{"active":false,"reference":null,"factor":10,"minimum":0.5,"limit":null,`) {
+		t.Errorf("without review: %s", r.body)
+	}
+}
+
+func TestFullDetail(t *testing.T) {
+	w := serve(t, Config{}, sample())
+	w.remember(func(q market.HistoryQuery) (*market.HistoryPage, error) {
+		p, _ := twoPoints(q)
+		c := market.Point{Time: noon + 1877, Count: 15, Price: bar("1.25", "3", "1.25", "2.5", "2.1"), Cap: nullBar, Volume: nullBar, Velocity: nullBar}
+		p.Points = append(p.Points, c)
+		return p, nil
+	})
+	r := w.get("/api/v1/tokens/1?detail=full&range=1h")
+	empty := `"points":0,"coverage":0}`
+	for _, want := range []string{
+		`"data":{"id":1,"symbol":"BTC"`, `"spread_bps":null},"history":{"range":"1h","granularity":"1m","from":"2025-11-20T17:01:00.000Z","to":"2025-11-20T18:01:00.000Z","durable_seq":811,`,
+		`"price":{"min":0.5,"max":3,"mean":1.85,"open":1,"close":2.5,"points":2,"coverage":0.03}`,
+		`"market_cap":{"min":9,"max":9,"mean":9.5,"open":9,"close":10,"points":1,"coverage":0.02}`,
+		`"velocity":{"min":0.1,"max":0.4,"mean":0.2,"open":0.1,"close":0.3,"points":1,"coverage":0.02}}}}`,
+	} {
+		if !strings.Contains(r.body, want) {
+			t.Errorf("got\n%s\nwithout\n%s", r.body, want)
+		}
+	}
+	w.remember(func(market.HistoryQuery) (*market.HistoryPage, error) { return &market.HistoryPage{}, nil })
+	if r := w.get("/api/v1/tokens/1?detail=full&range=4h&fields=id"); !strings.Contains(r.body, `"data":{"id":1,"history":{"range":"4h"`) || strings.Count(r.body, empty) != 4 {
+		t.Errorf("empty history: %s", r.body)
+	}
+}

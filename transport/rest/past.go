@@ -1,0 +1,179 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+)
+
+// queryTime bounds one history question.
+const queryTime = 2 * time.Second
+
+// ask puts a question to the history store: one of a bounded number, for a
+// bounded time.
+func (a *API) ask(q market.HistoryQuery) (*market.HistoryPage, *fault) {
+	if a.cfg.History == nil {
+		return nil, &faultHistory
+	}
+	select {
+	case a.queries <- struct{}{}:
+		defer func() { <-a.queries }()
+	default:
+		a.meters.pastBusy.Inc()
+		return nil, &faultBusy
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), queryTime)
+	defer cancel()
+	p, err := a.cfg.History.History(ctx, q)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		a.meters.pastErrors.Inc()
+		return nil, &faultSlow
+	case err != nil:
+		a.meters.pastErrors.Inc()
+		a.cfg.Logger.Error("cannot read history", "token", uint32(q.ID), "granularity", q.Granularity.String(), "error", err)
+		return nil, &faultHistory
+	}
+	return p, nil
+}
+
+// pastTag tells answers apart that the same tick gives as more becomes durable.
+func pastTag(durable uint64, from market.Time) []byte {
+	b := strconv.AppendUint(nil, durable, 36)
+	return strconv.AppendInt(append(b, '-'), int64(from), 36)
+}
+
+// alignUp rounds an instant up to a multiple of a width, so that a question
+// about "the last 24 h" stays the same question within one point.
+func alignUp(t market.Time, width market.Millis) market.Time {
+	if width <= 0 {
+		return t
+	}
+	w := market.Time(width)
+	return (t + w - 1) / w * w
+}
+
+// seriesGranularity, seriesSpan: what /velocity shows of the past.
+const (
+	seriesGranularity = market.Granularity5m
+	seriesSpan        = market.Day
+	seriesLimit       = 289
+)
+
+// series returns the last day of a token at 5 minutes. Without a store, or when
+// it fails, there is none: the live part of the answer must not depend on it.
+func (a *API) series(id market.ID, now market.Time) *market.HistoryPage {
+	to := alignUp(now+1, seriesGranularity.Width())
+	q := market.HistoryQuery{ID: id, From: to.Add(-seriesSpan), To: to, Granularity: seriesGranularity, Limit: seriesLimit}
+	if p, f := a.ask(q); f == nil && p != nil {
+		return p
+	}
+	return &market.HistoryPage{}
+}
+
+// summary adds points up for ?detail=full.
+type summary struct {
+	points           int
+	samples          float64
+	low, high        market.Decimal
+	first, last      market.Decimal
+	weighted, weight float64
+}
+
+func newSummary() summary {
+	return summary{low: market.Null, high: market.Null, first: market.Null, last: market.Null}
+}
+
+// add takes one bar in; a bar without a close holds nothing.
+func (s *summary) add(b *market.Bar, count uint32) {
+	last := or(b.Close, b.Mean)
+	if last.IsNull() {
+		return
+	}
+	s.points++
+	low, high := or(b.Low, last), or(b.High, last)
+	if s.low.IsNull() || low.Cmp(s.low) < 0 {
+		s.low = low
+	}
+	if s.high.IsNull() || high.Cmp(s.high) > 0 {
+		s.high = high
+	}
+	if s.first.IsNull() {
+		s.first = or(b.Open, last)
+	}
+	s.last = last
+	w := math.Max(float64(count), 1)
+	s.weighted += w * or(b.Mean, last).Float()
+	s.weight += w
+}
+
+func or(d, fallback market.Decimal) market.Decimal {
+	if d.IsNull() {
+		return fallback
+	}
+	return d
+}
+
+// append prints the summary; expected is the number of points of a full range.
+func (s *summary) append(dst []byte, expected int) []byte {
+	mean := market.Null
+	if s.weight > 0 {
+		mean = finite(s.weighted/s.weight, 12)
+	}
+	coverage := math.Min(float64(s.points)/math.Max(float64(expected), 1), 1)
+	dst = s.low.AppendText(append(dst, `{"min":`...))
+	dst = s.high.AppendText(append(dst, `,"max":`...))
+	dst = mean.AppendText(append(dst, `,"mean":`...))
+	dst = s.first.AppendText(append(dst, `,"open":`...))
+	dst = s.last.AppendText(append(dst, `,"close":`...))
+	dst = strconv.AppendInt(append(dst, `,"points":`...), int64(s.points), 10)
+	dst = market.Fixed(coverage, -2).AppendText(append(dst, `,"coverage":`...))
+	return append(dst, '}')
+}
+
+// summaryGranularities go with the ranges: 60 to 288 points each.
+var summaryGranularities = []market.Granularity{
+	market.Granularity1m, market.Granularity1m, market.Granularity5m, market.Granularity5m, market.Granularity1h, market.Granularity4h,
+}
+
+// appendFull is the token object with the history summary inside.
+func (a *API) appendFull(m *moment, out *output, s *market.Snapshot, fields selection, span int) *fault {
+	g := summaryGranularities[span]
+	to := alignUp(m.now+1, g.Width())
+	from := to.Add(-rangeSpans[span])
+	expected := int(rangeSpans[span] / g.Width())
+	p, f := a.ask(market.HistoryQuery{ID: s.ID, From: from, To: to, Granularity: g, Limit: expected + 1})
+	if f != nil {
+		return f
+	}
+	dst := appendToken(m.appendHead(out.body), s, fields)
+	dst = append(dst[:len(dst)-1], `,"history":{"range":"`...)
+	dst = append(append(dst, rangeNames[span]...), `","granularity":"`...)
+	dst = append(append(dst, g.String()...), `","from":`...)
+	dst = appendInstant(dst, from)
+	dst = appendInstant(append(dst, `,"to":`...), to)
+	dst = strconv.AppendUint(append(dst, `,"durable_seq":`...), p.DurableSeq, 10)
+	dst = appendSummaries(dst, p.Points, expected)
+	out.body = append(dst, `}}}`...)
+	out.tag = pastTag(p.DurableSeq, from)
+	return nil
+}
+
+func appendSummaries(dst []byte, points []market.Point, expected int) []byte {
+	price, marketCap, volume, velocity := newSummary(), newSummary(), newSummary(), newSummary()
+	for i := range points {
+		p := &points[i]
+		price.add(&p.Price, p.Count)
+		marketCap.add(&p.Cap, p.Count)
+		volume.add(&p.Volume, p.Count)
+		velocity.add(&p.Velocity, p.Count)
+	}
+	dst = price.append(append(dst, `,"price":`...), expected)
+	dst = marketCap.append(append(dst, `,"market_cap":`...), expected)
+	dst = volume.append(append(dst, `,"volume_24h":`...), expected)
+	return velocity.append(append(dst, `,"velocity":`...), expected)
+}

@@ -1,0 +1,374 @@
+package ws
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fasthttp/websocket"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/transport/fanout"
+	"github.com/velocimeter/velocimeter/transport/wire"
+	"github.com/velocimeter/velocimeter/transport/wire/wiretest"
+)
+
+func TestHandshake(t *testing.T) {
+	r := newRig(t, Config{Origins: []string{"https://dash.test"}}, fanout.Config{})
+	f := func(status int, change ...string) *http.Response {
+		t.Helper()
+		head := handshake
+		if len(change) == 2 {
+			if head = strings.Replace(handshake, change[0], change[1], 1); head == handshake {
+				t.Fatalf("%q is not in the handshake", change[0])
+			}
+		} else if len(change) == 1 {
+			head += change[0] + "\r\n"
+		}
+		p, res := r.dial(t, head)
+		if res.StatusCode != status {
+			t.Fatalf("%q: status %d, not %d", change, res.StatusCode, status)
+		}
+		if status == 101 {
+			if res.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" || res.Header.Get("Sec-WebSocket-Extensions") != "" {
+				t.Fatalf("got %v", res.Header)
+			}
+			p.text()
+		} else if ct := res.Header.Get("Content-Type"); ct != "application/problem+json" {
+			t.Fatalf("content type %q", ct)
+		}
+		return res
+	}
+	key := func(raw string) string { return "Key: " + base64.StdEncoding.EncodeToString([]byte(raw)) + "\r\n" }
+	const was = "Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	f(101)
+	f(101, "Connection: Upgrade", "Connection: keep-alive, upgrade")
+	f(101, "Connection: Upgrade", "Connection: keep-alive\r\nConnection: Upgrade")
+	f(101, "Upgrade: websocket", "Upgrade: WebSocket")
+	f(101, "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
+	if res := f(101, "Sec-WebSocket-Protocol: other, velocimeter.v1.json"); res.Header.Get("Sec-WebSocket-Protocol") != "velocimeter.v1.json" {
+		t.Fatalf("got %v", res.Header)
+	}
+	f(101, "Sec-WebSocket-Protocol: other\r\nSec-WebSocket-Protocol: velocimeter.v1.json")
+	f(400, "Sec-WebSocket-Protocol: velocimeter.v1.bin")
+	f(400, "Sec-WebSocket-Protocol: velocimeter.v1.jso")
+	f(400, "Sec-WebSocket-Protocol: ")
+	f(426, "Upgrade: websocket\r\n", "")
+	f(426, "Connection: Upgrade\r\n", "")
+	f(426, "Upgrade: websocket", "Upgrade: h2c")
+	if res := f(426, "Version: 13", "Version: 8"); res.Header.Get("Sec-WebSocket-Version") != "13" {
+		t.Fatalf("got %v", res.Header)
+	}
+	f(426, "Sec-WebSocket-Version: 13\r\n", "")
+	f(426, "Sec-WebSocket-Version: 13")
+	f(400, was, "Key: x\r\n")
+	f(400, was, "Key: \r\n")
+	f(400, was, key("fifteen bytes !"))
+	f(400, was, key("seventeen bytes !"))
+	f(400, "Sec-WebSocket-"+was, "")
+	f(400, "Sec-WebSocket-"+strings.TrimSpace(was))
+	f(405, "GET", "POST")
+	f(400, "HTTP/1.1", "HTTP/1.0")
+	f(400, "stream HTTP", "stream?key=1 HTTP")
+	f(101, "Origin: http://x.test")
+	f(101, "Origin: http://x.test:80")
+	f(101, "Origin: https://X.test")
+	f(101, "Origin: https://dash.test")
+	for _, origin := range []string{
+		"null", "http://evil.test", "http://x.test.evil.test", "http://evilx.test", "http://x.test:81", "ftp://x.test", "http://x.test/a",
+		"http://u@x.test", "https://dash.test:444", "x.test", "//x.test",
+	} {
+		f(403, "Origin: "+origin)
+	}
+	f(403, "Origin: http://x.test\r\nOrigin: http://x.test")
+}
+
+func TestAdmission(t *testing.T) {
+	f := func(cfg fanout.Config, status int, prepare func(*rig)) {
+		t.Helper()
+		r := newRig(t, Config{}, cfg)
+		prepare(r)
+		p, res := r.dial(t, handshake)
+		if res.StatusCode != status || res.Header.Get("Retry-After") == "" {
+			t.Fatalf("status %d %v", res.StatusCode, res.Header)
+		}
+		_ = p.nc.Close()
+	}
+	f(fanout.Config{Connections: 1}, 503, func(r *rig) { r.open(t) })
+	f(fanout.Config{}, 503, func(r *rig) { _ = r.hub.Shutdown(context.Background(), wire.CloseGoingAway) })
+}
+
+// TestAttacks sends the table over the network and wants the code in the close
+// frame, and a server that goes on serving.
+func TestAttacks(t *testing.T) {
+	r := newRig(t, Config{}, fanout.Config{})
+	for _, a := range attacks {
+		p := r.open(t)
+		p.send(a.bytes)
+		want := a.code
+		if want == 0 {
+			p.send(closing(1000, ""))
+			want = 1000
+		}
+		if code := p.closeCode(); code != want {
+			t.Errorf("%s: closed %d, not %d", a.name, code, want)
+		}
+		_ = p.nc.Close()
+	}
+	r.open(t).say(ping)
+}
+
+func TestPong(t *testing.T) {
+	p := newRig(t, Config{}, fanout.Config{}).open(t)
+	p.send(frame(0x89, "are you there"))
+	if op, payload, err := p.next(); op != opPong || string(payload) != "are you there" || err != nil {
+		t.Fatalf("got %x %s %v", op, payload, err)
+	}
+	p.send(join(frame(0x01, `{"op":"pi`), frame(0x89, ""), frame(0x80, `ng","id":"1"}`)))
+	if op, payload, _ := p.next(); op != opPong || len(payload) != 0 {
+		t.Fatalf("got %x %s", op, payload)
+	}
+	if m := p.text(); !strings.HasPrefix(m, `{"type":"pong","id":"1",`) {
+		t.Fatalf("got %s", m)
+	}
+}
+
+// TestEarlyBytes sends a message in the same packet as the handshake.
+func TestEarlyBytes(t *testing.T) {
+	r := newRig(t, Config{}, fanout.Config{})
+	nc, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	rest := frame(0x81, `{"op":"ping","id":"second"}`)
+	_, _ = nc.Write(join([]byte(handshake+"\r\n"), frame(0x81, `{"op":"ping","id":"early"}`), rest[:9]))
+	_, _ = nc.Write(rest[9:])
+	var got bytes.Buffer
+	buf := make([]byte, 4096)
+	for !bytes.Contains(got.Bytes(), []byte(`"second"`)) {
+		n, err := nc.Read(buf)
+		if err != nil {
+			t.Fatalf("%v after %s", err, got.Bytes())
+		}
+		got.Write(buf[:n])
+	}
+	if !bytes.Contains(got.Bytes(), []byte(`"id":"early"`)) {
+		t.Fatalf("got %s", got.Bytes())
+	}
+}
+
+// TestReplicas runs real clients against a market in full swing, one of them
+// slow, and compares them with the board at the end.
+func TestReplicas(t *testing.T) {
+	r := newRig(t, Config{}, fanout.Config{Batch: 8 << 10})
+	type job struct {
+		message string
+		has     func(market.ID) bool
+		format  wire.Format
+	}
+	jobs := []job{
+		{`{"op":"subscribe","all":true}`, nil, wire.ViewFormat(market.ViewQuote)},
+		{`{"op":"subscribe","all":true,"view":"full"}`, nil, wire.ViewFormat(market.ViewFull)},
+		{`{"op":"subscribe","tokens":[1,2,3,4,5],"view":"velocity"}`, func(id market.ID) bool { return id <= 5 }, wire.ViewFormat(market.ViewVelocity)},
+	}
+	const end = 200
+	last := make(chan uint64)
+	failed := make(chan error, len(jobs))
+	for _, j := range jobs {
+		c, _, err := (&websocket.Dialer{Subprotocols: []string{wire.SubprotocolJSON}}).Dial("ws://"+r.addr+Path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.WriteMessage(websocket.TextMessage, []byte(j.message)); err != nil {
+			t.Fatal(err)
+		}
+		ready := make(chan struct{})
+		go func() {
+			failed <- follow(c, ready, last, func(rep *wiretest.Replica) error {
+				ch := rep.Channels[rep.Last.Ch]
+				return wiretest.Diff(r.m.Boards[ch.Pos], j.has, &j.format, ch.Rows)
+			})
+		}()
+		<-ready
+	}
+	r.m.Keep = true
+	for range end {
+		r.hub.Publish(r.m.Tick())
+	}
+	r.m.Moving = 1
+	r.hub.Publish(r.m.Tick()) // everybody is due something at the last seq
+	close(last)
+	for range jobs {
+		if err := <-failed; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// follow applies messages until a channel stands at the market's last seq.
+func follow(c *websocket.Conn, ready chan struct{}, last chan uint64, check func(*wiretest.Replica) error) error {
+	rep := wiretest.NewReplica()
+	for once := true; ; {
+		_, text, err := c.ReadMessage()
+		if err != nil {
+			return err
+		}
+		m, err := rep.Apply(text)
+		if err != nil {
+			return err
+		}
+		if ch := rep.Channels[m.Ch]; ch != nil && ch.Whole && once {
+			close(ready)
+			once = false
+		}
+		if ch := rep.Channels[m.Ch]; ch != nil && ch.Exact && m.Seq == ch.Pos {
+			select {
+			case <-last:
+				return check(rep)
+			default:
+			}
+		}
+	}
+}
+
+func quiet(t *testing.T, cfg fanout.Config) *Server {
+	t.Helper()
+	return New(Config{}, fanout.New(cfg, boards{wiretest.NewMarket(1, 5)}))
+}
+
+// TestPings lets a silent client be pinged and then missed.
+func TestPings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quiet(t, fanout.Config{})
+		p := pipe(t, s)
+		p.text()
+		begin := time.Now()
+		for i := range 4 {
+			op, _, err := p.next()
+			if op != opPing || err != nil {
+				t.Fatalf("got %x %v", op, err)
+			}
+			if d := time.Since(begin); d > time.Duration(i+1)*25*time.Second || i > 0 && d < time.Duration(i)*25*time.Second {
+				t.Fatalf("ping %d after %s", i, d)
+			}
+			if i < 3 {
+				p.send(frame(0x8a, ""))
+			}
+		}
+		begin = time.Now()
+		if code := p.closeCode(); code != 4002 {
+			t.Fatalf("closed %d", code)
+		}
+		if d := time.Since(begin); d < 20*time.Second || d > 26*time.Second {
+			t.Fatalf("gone after %s", d)
+		}
+		s.Wait()
+	})
+}
+
+// TestPeerIgnoresClose wants the end within the 5 s of the close handshake.
+func TestPeerIgnoresClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quiet(t, fanout.Config{})
+		p := pipe(t, s)
+		p.text()
+		p.send(frame(0x83, "x"))
+		begin := time.Now()
+		if code := p.closeCode(); code != 1002 || time.Since(begin) != 5*time.Second {
+			t.Fatalf("closed %d after %s", code, time.Since(begin))
+		}
+		s.Wait()
+	})
+}
+
+// TestReaderStalls lets a client read nothing: the hub's close cannot be
+// written, and the connection ends all the same.
+func TestReaderStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quiet(t, fanout.Config{})
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan struct{})
+		go func() { s.hub.Run(ctx); close(ran) }()
+		begin := time.Now()
+		p := pipe(t, s) // nobody reads: hello itself stalls
+		s.Wait()
+		if d := time.Since(begin); d < 30*time.Second || d > 40*time.Second {
+			t.Fatalf("gone after %s", d)
+		}
+		if s.hub.Stats().ClosedBy[wire.CloseSlow] != 1 || s.hub.Stats().Connections != 0 {
+			t.Fatalf("got %+v", s.hub.Stats())
+		}
+		_ = p.nc.Close()
+		cancel()
+		<-ran
+	})
+}
+
+// TestShutdownCodes wants drain and 1012 at every client.
+func TestShutdownCodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := quiet(t, fanout.Config{})
+		p := pipe(t, s)
+		p.text()
+		err := make(chan error)
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			err <- s.hub.Shutdown(ctx, wire.CloseRestart)
+		}()
+		if m := p.text(); !strings.HasPrefix(m, `{"type":"drain","deadline_ms":10000,"retry_ms":`) {
+			t.Fatalf("got %s", m)
+		}
+		op, payload, _ := p.next()
+		if op != opClose || !bytes.HasPrefix(payload, []byte{0x03, 0xf4}) {
+			t.Fatalf("got %x % x", op, payload)
+		}
+		p.send(closing(1012, ""))
+		if e := <-err; e != nil {
+			t.Fatal(e)
+		}
+		s.Wait()
+		_, _ = io.Copy(io.Discard, p.nc)
+	})
+}
+
+// poisoned panics on every message.
+type poisoned struct{ detached bool }
+
+func (p *poisoned) Receive([]byte) { panic("boom") }
+func (p *poisoned) Written()       {}
+func (p *poisoned) Detach()        { p.detached = true }
+
+func TestPanicIs1011(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cfg Config
+		cfg.setDefaults()
+		mine, theirs := net.Pipe()
+		var reason any
+		c := newConn(&cfg, theirs, func(r any) { reason = r })
+		bad := new(poisoned)
+		c.session = bad
+		gone := make(chan struct{})
+		go func() { c.run(); close(gone) }()
+		p := &peer{t: t, nc: mine, br: bufio.NewReader(mine)}
+		p.say("boom")
+		if code := p.closeCode(); code != 1011 || reason != "boom" {
+			t.Fatalf("closed %d for %v", code, reason)
+		}
+		<-gone
+		if !bad.detached {
+			t.Fatal("not detached")
+		}
+	})
+}

@@ -1,0 +1,158 @@
+package ws
+
+import (
+	"crypto/tls"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/fasthttp/websocket"
+	"github.com/valyala/fasthttp"
+
+	"github.com/velocimeter/velocimeter/transport/fanout"
+	"github.com/velocimeter/velocimeter/transport/gate"
+	"github.com/velocimeter/velocimeter/transport/wire"
+)
+
+// Path is where the stream is.
+const Path = "/api/v1/stream"
+
+// Server upgrades requests and serves the connections. Safe for concurrent use.
+type Server struct {
+	cfg      Config
+	hub      *fanout.Hub
+	upgrader websocket.FastHTTPUpgrader
+	conns    sync.WaitGroup
+}
+
+// New returns a server for the hub's stream. It starts nothing.
+func New(cfg Config, hub *fanout.Hub) *Server {
+	cfg.setDefaults()
+	s := &Server{cfg: cfg, hub: hub}
+	s.upgrader = websocket.FastHTTPUpgrader{
+		Subprotocols:   []string{wire.SubprotocolJSON},
+		ReadBufferSize: minBuffer, WriteBufferSize: minBuffer,
+		CheckOrigin: func(*fasthttp.RequestCtx) bool { return true }, // check did, more strictly
+		Error: func(ctx *fasthttp.RequestCtx, status int, reason error) {
+			gate.Problem(ctx, status, "bad_handshake", reason.Error(), "see RFC 6455 section 4.2")
+		},
+	}
+	return s
+}
+
+// minBuffer keeps the upgrader's buffers small: nothing is read or written through them.
+const minBuffer = 128
+
+// Route returns the stream's route for the gate, which must keep hijacked connections.
+func (s *Server) Route() gate.Route {
+	return gate.Route{Method: "GET", Path: Path, Name: "stream", Serve: s.Serve}
+}
+
+// Wait returns when the last connection is gone; fanout.Hub.Shutdown sees to that.
+func (s *Server) Wait() { s.conns.Wait() }
+
+// leaseWait is how long an admitted handshake may take until its answer is written.
+const leaseWait = 15 * time.Second
+
+// Serve answers one request for the stream.
+func (s *Server) Serve(ctx *fasthttp.RequestCtx) {
+	if r := s.check(ctx); r != nil {
+		r.answer(ctx)
+		return
+	}
+	lease, err := s.hub.Admit(addrOf(ctx.RemoteAddr()))
+	if err != nil {
+		refusalOf(err).answer(ctx)
+		return
+	}
+	// Where the answer cannot be written the connection is never handed over.
+	forgotten := time.AfterFunc(leaseWait, lease.Release)
+	err = s.upgrader.Upgrade(ctx, func(wc *websocket.Conn) {
+		defer s.rescue(wc.NetConn(), lease)
+		if !forgotten.Stop() {
+			_ = wc.NetConn().Close()
+			return
+		}
+		s.start(wc.NetConn(), lease)
+	})
+	if err != nil && forgotten.Stop() {
+		lease.Release()
+	}
+}
+
+// rescue keeps a panic of the handover from taking the process along.
+func (s *Server) rescue(nc net.Conn, lease *fanout.Lease) {
+	if r := recover(); r != nil {
+		s.panicked(r)
+		lease.Release()
+		_ = nc.Close()
+	}
+}
+
+func (s *Server) panicked(reason any) {
+	s.cfg.Logger.Error("stream connection panicked", "reason", reason, "stack", string(debug.Stack()))
+}
+
+// start takes the connection over from the HTTP server, whose goroutine and
+// buffers it leaves alone from here on.
+func (s *Server) start(hijacked net.Conn, lease *fanout.Lease) {
+	early, nc := unwrapHijacked(hijacked)
+	c := newConn(&s.cfg, nc, s.panicked)
+	c.early = early
+	tcp, plain := tcpOf(nc)
+	if tcp != nil && s.cfg.SendBuffer > 0 {
+		_ = tcp.SetWriteBuffer(s.cfg.SendBuffer)
+	}
+	if plain {
+		c.half = tcp.CloseWrite
+	}
+	c.session = s.hub.Attach(c, Text{}, lease)
+	s.conns.Add(1)
+	go func() {
+		defer s.conns.Done()
+		c.run()
+	}()
+}
+
+// unwrapHijacked returns the connection below the HTTP server's buffer, and the
+// bytes that the client had already sent into it. The expired deadline lets the
+// buffer give what it has and stops it from reading more.
+func unwrapHijacked(hijacked net.Conn) (early []byte, nc net.Conn) {
+	u, ok := hijacked.(interface{ UnsafeConn() net.Conn })
+	if !ok {
+		return nil, hijacked
+	}
+	nc = u.UnsafeConn()
+	_ = nc.SetReadDeadline(time.Unix(1, 0))
+	var buf [1 << 10]byte
+	for {
+		n, err := hijacked.Read(buf[:])
+		early = append(early, buf[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	_ = nc.SetReadDeadline(time.Time{})
+	return early, nc
+}
+
+// tcpOf returns the TCP connection at the bottom, or nil, and whether nothing
+// encrypts on the way.
+func tcpOf(nc net.Conn) (tcp *net.TCPConn, plain bool) {
+	for plain = true; ; {
+		if _, ok := nc.(*tls.Conn); ok {
+			plain = false
+		}
+		switch v := nc.(type) {
+		case *net.TCPConn:
+			return v, plain
+		case interface{ Unwrap() net.Conn }:
+			nc = v.Unwrap()
+		case interface{ NetConn() net.Conn }:
+			nc = v.NetConn()
+		default:
+			return nil, false
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package ws
+
+import (
+	"encoding/base64"
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/velocimeter/velocimeter/transport/fanout"
+	"github.com/velocimeter/velocimeter/transport/gate"
+	"github.com/velocimeter/velocimeter/transport/wire"
+)
+
+// refusal is why a handshake ends before the upgrade.
+type refusal struct {
+	status              int
+	code, detail, remed string
+	header, value       string // one extra response header
+}
+
+func (r *refusal) answer(ctx *fasthttp.RequestCtx) {
+	gate.Problem(ctx, r.status, r.code, r.detail, r.remed)
+	if r.header != "" {
+		ctx.Response.Header.Set(r.header, r.value)
+	}
+}
+
+// check looks at a handshake more strictly than the upgrader does and makes the
+// request plain for it: one value of each header. It returns what to refuse, or nil.
+func (s *Server) check(ctx *fasthttp.RequestCtx) *refusal {
+	h := &ctx.Request.Header
+	switch {
+	case !ctx.IsGet():
+		return &refusal{405, "method_not_allowed", "a WebSocket begins with GET", "use GET", "Allow", "GET"}
+	case !h.IsHTTP11():
+		return &refusal{400, "bad_handshake", "a WebSocket needs HTTP/1.1", "use HTTP/1.1", "", ""}
+	case len(ctx.URI().QueryString()) > 0:
+		return &refusal{400, "invalid_parameter", "the stream takes no query", "send options in subscribe", "", ""}
+	case !hasToken(h, "Connection", "upgrade") || !hasToken(h, "Upgrade", "websocket"):
+		return &refusal{426, "upgrade_required", "this path speaks WebSocket only", "send Connection: Upgrade and Upgrade: websocket", "Upgrade", "websocket"}
+	}
+	if v := h.PeekAll("Sec-WebSocket-Version"); len(v) != 1 || string(v[0]) != "13" {
+		return &refusal{426, "unsupported_version", "only WebSocket version 13 is spoken", "send Sec-WebSocket-Version: 13", "Sec-WebSocket-Version", "13"}
+	}
+	if v := h.PeekAll("Sec-WebSocket-Key"); len(v) != 1 || !validKey(string(v[0])) {
+		return &refusal{400, "bad_handshake", "Sec-WebSocket-Key is not 16 bytes in base64", "send one fresh key", "", ""}
+	}
+	if !s.originAllowed(ctx) {
+		return &refusal{403, "origin_not_allowed", "this origin may not open the stream", "ask the operator to allow the origin", "", ""}
+	}
+	sub, ok := subprotocol(h)
+	if !ok {
+		return &refusal{400, "unknown_subprotocol", "none of the offered sub-protocols is spoken", "offer " + wire.SubprotocolJSON + " or none", "", ""}
+	}
+	h.Set("Connection", "Upgrade")
+	h.Set("Upgrade", "websocket")
+	h.Del("Sec-WebSocket-Protocol")
+	if sub != "" {
+		h.Set("Sec-WebSocket-Protocol", sub)
+	}
+	return nil
+}
+
+func values(h *fasthttp.RequestHeader, name string) []string {
+	var out []string
+	for _, v := range h.PeekAll(name) {
+		for part := range strings.SplitSeq(string(v), ",") {
+			out = append(out, strings.Trim(part, " \t"))
+		}
+	}
+	return out
+}
+
+func hasToken(h *fasthttp.RequestHeader, name, token string) bool {
+	return slices.ContainsFunc(values(h, name), func(v string) bool { return strings.EqualFold(v, token) })
+}
+
+// validKey reports whether the key is 16 bytes in base64.
+func validKey(key string) bool {
+	raw, err := base64.StdEncoding.Strict().DecodeString(key)
+	return err == nil && len(raw) == 16 && !strings.ContainsAny(key, "\r\n")
+}
+
+// subprotocol chooses among the offered ones; "" where none is offered.
+func subprotocol(h *fasthttp.RequestHeader) (string, bool) {
+	offered := values(h, "Sec-WebSocket-Protocol")
+	if len(offered) == 0 {
+		return "", true
+	}
+	return wire.SubprotocolJSON, slices.Contains(offered, wire.SubprotocolJSON)
+}
+
+// originAllowed lets in clients without an Origin (they are no browsers; cookies
+// mean nothing here), pages of this very host, and configured origins.
+func (s *Server) originAllowed(ctx *fasthttp.RequestCtx) bool {
+	all := ctx.Request.Header.PeekAll("Origin")
+	if len(all) == 0 {
+		return true
+	}
+	origin := string(all[0])
+	if len(all) > 1 {
+		return false
+	}
+	if slices.Contains(s.cfg.Origins, origin) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
+		return false
+	}
+	standard := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	if standard == "" || u.Host == "" {
+		return false
+	}
+	host := strings.TrimSuffix(string(ctx.Host()), standard)
+	return strings.EqualFold(strings.TrimSuffix(u.Host, standard), host)
+}
+
+// refusalOf translates an error of fanout.Hub.Admit.
+func refusalOf(err error) *refusal {
+	r := &refusal{503, "overloaded", err.Error(), "try again later", "Retry-After", "1"}
+	switch {
+	case errors.Is(err, fanout.ErrAddress):
+		r.status, r.code, r.value = 429, "too_many_connections", "10"
+	case errors.Is(err, fanout.ErrNotReady):
+		r.code = "not_ready"
+	case errors.Is(err, fanout.ErrDraining):
+		r.code, r.value = "draining", "5"
+	}
+	return r
+}
+
+// addrOf returns the peer's address, or the zero one where it has no IP.
+func addrOf(a net.Addr) netip.Addr {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr()
+	}
+	return netip.Addr{}
+}
