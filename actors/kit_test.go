@@ -297,7 +297,7 @@ func sameTicks(t *testing.T, got, want []*market.Tick) {
 		}
 		for c := range w.Changes {
 			s := g.Board.Token(c.Snap.ID)
-			if s == nil || s.Mant != c.Snap.Mant || s.Exp != c.Snap.Exp || s.Version != c.Snap.Version {
+			if s == nil || s.Mant != c.Snap.Mant || s.Exp != c.Snap.Exp || s.Versions() != c.Snap.Versions() {
 				t.Fatalf("tick %d token %d differs", i, c.Snap.ID)
 			}
 		}

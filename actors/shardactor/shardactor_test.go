@@ -391,7 +391,7 @@ func compare(t *testing.T, n int, got, want *market.Tick) {
 	}
 	for s := range want.Board.All {
 		g := got.Board.Token(s.ID)
-		if g == nil || g.Mant != s.Mant || g.Exp != s.Exp || g.Version != s.Version || g.Samples != s.Samples {
+		if g == nil || g.Mant != s.Mant || g.Exp != s.Exp || g.Versions() != s.Versions() || g.Samples != s.Samples {
 			t.Fatalf("poll %d token %d differs:\n%+v\n%+v", n, s.ID, g, s)
 		}
 	}

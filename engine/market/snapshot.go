@@ -1,12 +1,25 @@
 package market
 
+import (
+	"math"
+	"math/bits"
+)
+
 // Snapshot is the published state of one token as of one tick. It is immutable:
 // readers hold it as long as they like, the next change makes a new one.
+//
+// A tick makes one for every token that changed, so its layout is a matter of
+// cost: pointers stand first (the collector reads no further than the last of
+// them) and versions are 32-bit distances.
 type Snapshot struct {
-	ID   ID
 	Info *Info
+	// Review explains what quality checks did; nil where nothing was ever rejected.
+	Review *Review
 
-	// Seq is the tick of the newest change; Seq ≥ every Version.
+	ID ID
+	// Samples counts what the 7-day window retains.
+	Samples uint32
+	// Seq is the tick of the newest change; no version is above it.
 	Seq uint64
 	// ReceivedAt is when the answer behind the current values arrived.
 	ReceivedAt Time
@@ -16,18 +29,13 @@ type Snapshot struct {
 	Mant [NumNumeric]int64
 	Exp  [NumNumeric]int8
 
-	// Version is, per field at index field−1, the seq of its last change.
-	Version [NumFields]uint64
-
 	// The inputs of the last accepted (not outlying) sample: market totals use
 	// these while the token is excluded. Null before the first one.
 	AcceptedPrice, AcceptedCap, AcceptedVolume Decimal
 
-	// Review explains what quality checks did; nil where nothing was ever rejected.
-	Review *Review
-
-	// Samples counts what the 7-day window retains.
-	Samples uint32
+	// versions are distances from base, the seq before the token's first tick.
+	base     uint64
+	versions [NumFields]uint32
 }
 
 // Review is the explanation that /velocity shows. Immutable, replaced when it changes.
@@ -100,14 +108,67 @@ func (s *Snapshot) SourceTime() Time { return Time(s.Mant[FieldSourceTime-1]) }
 // Source returns the provider of the current values.
 func (s *Snapshot) Source() Source { return Source(s.Mant[FieldSource-1]) }
 
+// Version returns the seq of a field's last change.
+func (s *Snapshot) Version(f Field) uint64 { return s.base + uint64(s.versions[f-1]) }
+
+// Versions returns the versions of all fields, at index field−1.
+func (s *Snapshot) Versions() (v [NumFields]uint64) {
+	for i, d := range s.versions {
+		v[i] = s.base + uint64(d)
+	}
+	return v
+}
+
+// VersionBase returns the seq that every version is at or above.
+func (s *Snapshot) VersionBase() uint64 { return s.base }
+
+// Restamp sets all versions, none of which is below base: for a snapshot that
+// is read back.
+func (s *Snapshot) Restamp(base uint64, versions *[NumFields]uint64) {
+	s.base = base
+	for i, v := range versions {
+		s.versions[i] = uint32(v - base)
+	}
+}
+
+// Stamp sets the version of the fields to Seq while the snapshot is being made.
+func (s *Snapshot) Stamp(fields Mask) {
+	if fields == AllFields {
+		s.base = s.Seq - 1
+	}
+	d := s.Seq - s.base
+	if d > math.MaxUint32 {
+		d = s.rebase()
+	}
+	for ; fields != 0; fields &= fields - 1 {
+		s.versions[bits.TrailingZeros64(uint64(fields))] = uint32(d)
+	}
+}
+
+// rebase moves base up, once in four thousand million ticks. Versions older
+// than the new base count as the base: a resuming client may then get a value
+// that it has, never miss one.
+func (s *Snapshot) rebase() (d uint64) {
+	base := s.Seq - math.MaxUint32/2
+	up := base - s.base
+	for i, v := range s.versions {
+		s.versions[i] = uint32(max(uint64(v), up) - up)
+	}
+	s.base = base
+	return s.Seq - base
+}
+
 // ChangedSince returns the fields whose version is newer than seq.
 func (s *Snapshot) ChangedSince(seq uint64) Mask {
 	if s.Seq <= seq {
 		return 0
 	}
+	if seq < s.base {
+		return AllFields
+	}
 	var m Mask
-	for i, v := range s.Version {
-		if v > seq {
+	for i, v := range s.versions {
+		if uint64(v) > seq-s.base {
 			m |= 1 << i
 		}
 	}

@@ -418,38 +418,3 @@ func FuzzEngineRestore(f *testing.F) {
 		_ = newMachine(2).Engine.Restore(blob)
 	})
 }
-
-// BenchmarkTick is a whole tick of a 5,000-token market, 70 % of it moving, from
-// batch to sealed board. The floor is writing the same snapshots down: one
-// allocation and one copy for each token that changed.
-func BenchmarkTick(b *testing.B) {
-	for _, tokens := range []int{5000, 100_000} {
-		b.Run(fmt.Sprintf("tokens=%d", tokens), func(b *testing.B) {
-			m, w := newMachine(8), newWalk(1, tokens)
-			at := start
-			var ring [64]*market.Batch
-			for i := range ring {
-				at += 1000
-				ring[i] = w.batch(at, 0.7)
-			}
-			n, rows := 0, 0
-			b.ReportAllocs()
-			for b.Loop() {
-				batch := *ring[n%len(ring)]
-				if n%len(ring) == 0 && n > 0 {
-					b.StopTimer()
-					for i := range ring {
-						at += 1000
-						ring[i] = w.batch(at, 0.7)
-					}
-					batch = *ring[0]
-					b.StartTimer()
-				}
-				m.Poll(&batch, batch.ReceivedAt, func(t *market.Tick) { rows += t.Rows() })
-				n++
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n*tokens), "ns/quote")
-			b.ReportMetric(float64(rows)/float64(n), "rows/tick")
-		})
-	}
-}

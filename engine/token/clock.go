@@ -43,7 +43,7 @@ func (t *Token) Clock(env *market.Env) (*market.Snapshot, market.Mask) {
 	d.putInt(market.FieldFreshness, int64(class))
 	d.putInt(market.FieldFlags, int64(flags))
 	d.snap.Seq = env.Seq
-	setVersions(d.snap, d.mask)
+	d.snap.Stamp(d.mask)
 	t.snap = d.snap
 	return t.snap, d.mask
 }

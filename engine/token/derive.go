@@ -2,7 +2,6 @@ package token
 
 import (
 	"math"
-	"math/bits"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/engine/quality"
@@ -111,11 +110,4 @@ func dominance(d *draft) market.Decimal {
 		return market.Null
 	}
 	return market.Fixed(100*share.Float()/float64(d.env.TotalCap), -4)
-}
-
-// setVersions stamps the changed fields with the snapshot's seq.
-func setVersions(s *market.Snapshot, mask market.Mask) {
-	for m := uint64(mask); m != 0; m &= m - 1 {
-		s.Version[bits.TrailingZeros64(m)] = s.Seq
-	}
 }

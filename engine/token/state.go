@@ -165,13 +165,32 @@ func appendSnapshot(dst []byte, s *market.Snapshot) []byte {
 	for i := range s.Mant {
 		dst = appendDecimal(dst, market.Decimal{Mant: s.Mant[i], Exp: s.Exp[i]})
 	}
-	for _, v := range s.Version {
+	dst = binary.AppendUvarint(dst, s.Seq-s.VersionBase())
+	for _, v := range s.Versions() {
 		dst = binary.AppendUvarint(dst, s.Seq-v)
 	}
 	dst = appendDecimal(dst, s.AcceptedPrice)
 	dst = appendDecimal(dst, s.AcceptedCap)
 	dst = appendDecimal(dst, s.AcceptedVolume)
 	return appendReview(dst, s.Review)
+}
+
+func decodeVersions(c *quality.Cursor, s *market.Snapshot) {
+	span := c.Uint()
+	if span > s.Seq || span > math.MaxUint32 {
+		c.Fail("version base")
+		return
+	}
+	var versions [market.NumFields]uint64
+	for i := range versions {
+		back := c.Uint()
+		if back > span {
+			c.Fail("version")
+			return
+		}
+		versions[i] = s.Seq - back
+	}
+	s.Restamp(s.Seq-span, &versions)
 }
 
 func decodeSnapshot(c *quality.Cursor, id market.ID) *market.Snapshot {
@@ -189,14 +208,7 @@ func decodeSnapshot(c *quality.Cursor, id market.ID) *market.Snapshot {
 		d := decodeDecimal(c)
 		s.Mant[i], s.Exp[i] = d.Mant, d.Exp
 	}
-	for i := range s.Version {
-		back := c.Uint()
-		if back > s.Seq {
-			c.Fail("version")
-			break
-		}
-		s.Version[i] = s.Seq - back
-	}
+	decodeVersions(c, s)
 	s.AcceptedPrice, s.AcceptedCap, s.AcceptedVolume = decodeDecimal(c), decodeDecimal(c), decodeDecimal(c)
 	s.Review = decodeReview(c)
 	checkSnapshot(c, s)

@@ -97,7 +97,7 @@ func (t *Token) publish(d *draft) (*market.Snapshot, market.Mask) {
 	s.Seq = d.env.Seq
 	s.ReceivedAt = d.env.ReceivedAt
 	s.Samples = uint32(t.win.Count())
-	setVersions(s, d.mask)
+	s.Stamp(d.mask)
 	t.snap, t.time = s, d.time
 	return s, d.mask
 }

@@ -193,8 +193,8 @@ func (w *walk) lawful(before, s *market.Snapshot, mask market.Mask, env *market.
 		w.t.Fatalf("a step that changed %x left snapshot %d at seq %d", mask, s.Seq, env.Seq)
 	}
 	for f := market.Field(1); f <= market.NumFields; f++ {
-		if mask.Has(f) != (s.Version[f-1] == env.Seq) {
-			w.t.Fatalf("%s: changed is %v, version %d at seq %d", f, mask.Has(f), s.Version[f-1], env.Seq)
+		if mask.Has(f) != (s.Version(f) == env.Seq) {
+			w.t.Fatalf("%s: changed is %v, version %d at seq %d", f, mask.Has(f), s.Version(f), env.Seq)
 		}
 		if before != nil && f <= market.NumNumeric && mask.Has(f) != (s.Value(f) != before.Value(f)) {
 			w.t.Fatalf("%s: changed is %v from %v to %v", f, mask.Has(f), before.Value(f), s.Value(f))

@@ -42,7 +42,7 @@ func BenchmarkBroadcast(b *testing.B) {
 }
 
 func benchRounds(b *testing.B, subscribe func(i int) string) {
-	const conns = 500
+	const conns = 2000
 	m := wiretest.NewMarket(1, 5000)
 	m.Churn, m.Moving = 0, 0.7
 	h := New(Config{}, board{m})

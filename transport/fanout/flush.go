@@ -252,11 +252,11 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 func (m *member) jobRows(at *round, b *batch, p *parts) (done bool) {
 	j, done := &m.job, true
 	m.ch.sel.each(at, j.from, func(snap *market.Snapshot) bool {
-		mask := market.AllFields
-		if !j.snapshot {
-			mask = snap.ChangedSince(j.since)
+		if j.snapshot {
+			p.row = m.ch.rows.whole(p.row[:0], snap, at.board.Source)
+		} else {
+			p.row = m.ch.rows.changed(p.row[:0], snap, j.since, at.board.Source)
 		}
-		p.row = m.ch.rows.append(p.row[:0], snap, mask, at.board.Source)
 		if len(p.row) == 0 {
 			return true
 		}

@@ -18,12 +18,13 @@ type fragments struct {
 	rows map[market.ID]*fragment // nil: not cached
 }
 
-// fragment holds the two rows of a token that are asked for again and again.
+// fragment holds the two rows of a token that are asked for again and again:
+// the whole one, and what is newer than the round before.
 type fragment struct{ whole, changed row }
 
 type row struct {
 	seq    uint64 // of the snapshot: keeping a pointer would keep it alive
-	mask   market.Mask
+	since  uint64
 	source market.Source
 	bytes  []byte
 }
@@ -36,28 +37,49 @@ func newFragments(f wire.Format, cached bool) *fragments {
 	return fr
 }
 
-// append appends a row; nothing where the format has none of the mask's fields.
-func (f *fragments) append(dst []byte, s *market.Snapshot, mask market.Mask, source market.Source) []byte {
-	mask &= f.format.Fields | market.FieldSource.Bit()
-	if f.rows == nil || mask == 0 {
-		return wire.AppendRow(dst, s, mask, &f.format, source)
+// whole appends the row with every field.
+func (f *fragments) whole(dst []byte, s *market.Snapshot, source market.Source) []byte {
+	if f.rows == nil {
+		return wire.AppendRow(dst, s, market.AllFields, &f.format, source)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	fr := f.rows[s.ID]
-	if fr == nil {
-		fr = new(fragment)
-		f.rows[s.ID] = fr
-	}
-	r := &fr.changed
-	if mask&f.format.Fields == f.format.Fields {
-		r = &fr.whole
-	}
-	if r.seq != s.Seq || r.mask != mask || r.source != source {
-		r.seq, r.mask, r.source = s.Seq, mask, source
-		r.bytes = wire.AppendRow(r.bytes[:0], s, mask, &f.format, source)
+	r := &f.of(s.ID).whole
+	if r.seq != s.Seq || r.source != source {
+		r.seq, r.source = s.Seq, source
+		r.bytes = wire.AppendRow(r.bytes[:0], s, market.AllFields, &f.format, source)
 	}
 	return append(dst, r.bytes...)
+}
+
+// changed appends the row with the fields that are newer than since; nothing
+// where the format has none of them. Connections that keep up all ask for the
+// same since, so the versions are looked through once.
+func (f *fragments) changed(dst []byte, s *market.Snapshot, since uint64, source market.Source) []byte {
+	if s.Seq <= since {
+		return dst
+	}
+	if f.rows == nil {
+		return wire.AppendRow(dst, s, s.ChangedSince(since), &f.format, source)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := &f.of(s.ID).changed
+	if r.seq != s.Seq || r.since != since || r.source != source {
+		r.seq, r.since, r.source = s.Seq, since, source
+		r.bytes = wire.AppendRow(r.bytes[:0], s, s.ChangedSince(since), &f.format, source)
+	}
+	return append(dst, r.bytes...)
+}
+
+// of returns the token's fragment; mu is held.
+func (f *fragments) of(id market.ID) *fragment {
+	fr := f.rows[id]
+	if fr == nil {
+		fr = new(fragment)
+		f.rows[id] = fr
+	}
+	return fr
 }
 
 // forget drops the fragments of tokens that are gone from the board.

@@ -14,6 +14,7 @@ import (
 // Hub is the fan-out: it takes ticks and serves sessions. Safe for concurrent use.
 type Hub struct {
 	cfg      Config
+	boards   Boards
 	table    *table
 	registry *registry
 	stats    stats
@@ -28,19 +29,26 @@ type Hub struct {
 	scratch  []*Session // of the goroutine in Run
 }
 
-// New returns a hub that serves the board that boards has now, if any, until
-// the first tick arrives. It starts nothing; Run does the work.
+// New returns a hub that serves the board that boards has until the first tick
+// arrives. It starts nothing; Run does the work.
 func New(cfg Config, boards Boards) *Hub {
 	cfg.setDefaults()
-	h := &Hub{cfg: cfg, table: newTable(&cfg), registry: newRegistry(&cfg), wake: make(chan struct{}, 1)}
-	if b := boards.Board(); b != nil {
-		h.round.Store(&round{board: b, from: b.Seq})
-	}
-	return h
+	return &Hub{cfg: cfg, boards: boards, table: newTable(&cfg), registry: newRegistry(&cfg), wake: make(chan struct{}, 1)}
 }
 
-// Ready reports whether there is a market to serve.
-func (h *Hub) Ready() bool { return h.round.Load() != nil }
+// Ready reports whether there is a market to serve: after a restart the restored
+// one, before the first tick.
+func (h *Hub) Ready() bool {
+	if h.round.Load() != nil {
+		return true
+	}
+	b := h.boards.Board()
+	if b == nil {
+		return false
+	}
+	h.round.CompareAndSwap(nil, &round{board: b, from: b.Seq})
+	return true
+}
 
 // Publish hands a tick over and returns at once. A tick that is still waiting
 // is replaced: the fan-out then finds what changed by field versions.
@@ -72,9 +80,9 @@ func (h *Hub) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-h.wake:
-			h.step(time.Now())
+			h.safely(func() { h.step(time.Now()) })
 		case <-sweep.C:
-			h.sweep(time.Now())
+			h.safely(func() { h.sweep(time.Now()) })
 		}
 	}
 }
@@ -128,12 +136,26 @@ func (h *Hub) advance() bool {
 	return true
 }
 
+// safely keeps a panic of the fan-out's own from taking the process along.
+func (h *Hub) safely(fn func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			h.panicked(r)
+		}
+	}()
+	fn()
+}
+
+func (h *Hub) panicked(reason any) {
+	h.stats.panics.Add(1)
+	h.cfg.Logger.Error("stream fan-out panicked", "reason", reason, "stack", string(debug.Stack()))
+}
+
 // guard keeps a panic within the session that it came up in.
 func (h *Hub) guard(s *Session, fn func()) {
 	defer func() {
 		if r := recover(); r != nil {
-			h.stats.panics.Add(1)
-			h.cfg.Logger.Error("stream session panicked", "reason", r, "stack", string(debug.Stack()))
+			h.panicked(r)
 			s.link.Close(wire.CloseInternal, "internal error")
 		}
 	}()

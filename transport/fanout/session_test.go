@@ -212,14 +212,20 @@ func TestAdmit(t *testing.T) {
 	a.Release()
 	f("2001:db8::7", ErrAddress)
 	f("::1", nil)
-	if _, err := New(Config{}, none{}).Admit(loopback); err != ErrNotReady {
+	late := new(restored)
+	h := New(Config{}, late)
+	if _, err := h.Admit(loopback); err != ErrNotReady {
+		t.Fatal(err)
+	}
+	late.board = r.m.Board() // the market of before a restart
+	if _, err := h.Admit(loopback); err != nil {
 		t.Fatal(err)
 	}
 }
 
-type none struct{}
+type restored struct{ board *market.Board }
 
-func (none) Board() *market.Board { return nil }
+func (r *restored) Board() *market.Board { return r.board }
 
 // TestHeartbeats runs a hub under virtual time without ticks, then with ticks
 // that do not touch the channel.

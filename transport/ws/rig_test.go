@@ -77,7 +77,7 @@ type peer struct {
 }
 
 // dial sends a handshake with extra header lines and returns the answer.
-func (r *rig) dial(t *testing.T, head string) (*peer, *http.Response) {
+func (r *rig) dial(t *testing.T, head string) (*peer, int, http.Header) {
 	t.Helper()
 	nc, err := net.Dial("tcp", r.addr)
 	if err != nil {
@@ -93,15 +93,16 @@ func (r *rig) dial(t *testing.T, head string) (*peer, *http.Response) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, res
+	_ = res.Body.Close()
+	return p, res.StatusCode, res.Header
 }
 
 // open dials and takes hello.
 func (r *rig) open(t *testing.T) *peer {
 	t.Helper()
-	p, res := r.dial(t, handshake)
-	if res.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("status %d", res.StatusCode)
+	p, status, _ := r.dial(t, handshake)
+	if status != http.StatusSwitchingProtocols {
+		t.Fatalf("status %d", status)
 	}
 	if hello := p.text(); !strings.HasPrefix(hello, `{"type":"hello"`) {
 		t.Fatalf("got %s", hello)

@@ -108,11 +108,7 @@ func (s *Server) start(hijacked net.Conn, lease *fanout.Lease) {
 		c.half = tcp.CloseWrite
 	}
 	c.session = s.hub.Attach(c, Text{}, lease)
-	s.conns.Add(1)
-	go func() {
-		defer s.conns.Done()
-		c.run()
-	}()
+	s.conns.Go(c.run)
 }
 
 // unwrapHijacked returns the connection below the HTTP server's buffer, and the

@@ -104,9 +104,7 @@ func (m *Market) fresh(id market.ID, seq uint64) *market.Snapshot {
 	for f := range market.NumericFields.Fields() {
 		s.Put(f, m.value(f))
 	}
-	for i := range s.Version {
-		s.Version[i] = seq
-	}
+	s.Stamp(market.AllFields)
 	return s
 }
 
@@ -126,9 +124,9 @@ func (m *Market) change(old *market.Snapshot, seq uint64) (*market.Snapshot, mar
 			continue
 		}
 		mask |= f.Bit()
-		s.Version[f-1] = seq
 	}
 	s.Seq = seq
+	s.Stamp(mask)
 	return &s, mask
 }
 
