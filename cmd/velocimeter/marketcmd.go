@@ -12,12 +12,6 @@ import (
 	simulator "github.com/velocimeter/velocimeter/transport/upstream/market"
 )
 
-// demoKeys open the stand-alone market, one per plan, so that a client's
-// handling of limits can be tried out.
-var demoKeys = []struct{ key, plan string }{
-	{"demo-unlimited-key", ""}, {"demo-basic-key", "Basic"}, {"demo-startup-key", "Startup"}, {"demo-professional-key", "Professional"},
-}
-
 func (a *app) marketCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "market", Short: "Serve the simulated market as a CoinMarketCap-compatible API", Args: noArguments,
@@ -35,16 +29,22 @@ func (a *app) marketCommand() *cobra.Command {
 
 func (a *app) market(ctx context.Context, c *config.Loaded) error {
 	log := a.logger(c.Log)
-	clock := &liveClock{}
-	var keys []simulator.Key
-	for _, k := range demoKeys {
-		plan, ok := simulator.PlanByName(k.plan)
-		if !ok {
-			plan = simulator.Unlimited
-		}
-		keys = append(keys, simulator.Key{Value: k.key, Plan: plan})
+	about := fmt.Sprintf("a simulated market of %d tokens, every %s", c.Market.Tokens, c.Market.Tick)
+	plan, ok := simulator.PlanByName(c.Market.Plan)
+	if !ok {
+		return fmt.Errorf("BUG: no plan %q", c.Market.Plan)
 	}
-	sim, err := simulator.New(marketConfig(c, clock.Now, log, keys...))
+	cfg := marketConfig(c, (&liveClock{}).Now, log)
+	cfg.OtherKeys = &plan
+	if c.Replay.File != "" {
+		tape, err := openTape(c)
+		if err != nil {
+			return err
+		}
+		defer tape.close()
+		cfg.Feed, cfg.Now, about = tape, tape.clock.Now, tape.about
+	}
+	sim, err := simulator.New(cfg)
 	if err != nil {
 		return exitWith(exitConfig, err)
 	}
@@ -54,10 +54,10 @@ func (a *app) market(ctx context.Context, c *config.Loaded) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- sim.Serve(ln) }()
-	_, _ = fmt.Fprintf(a.stdout, "velocimeter %s: a CoinMarketCap-compatible API over a simulated market of %d tokens, every %s\n"+
-		"  try   curl -H 'X-CMC_PRO_API_KEY: %s' 'http://%s/v1/cryptocurrency/listings/latest?limit=3'\n"+
-		"  keys  demo-unlimited-key, demo-basic-key, demo-startup-key, demo-professional-key: the limits of those plans\n",
-		fullVersion(), c.Market.Tokens, c.Market.Tick, demoKeys[0].key, ln.Addr())
+	_, _ = fmt.Fprintf(a.stdout, "velocimeter %s: a CoinMarketCap-compatible API over %s\n"+
+		"  try   curl -H 'X-CMC_PRO_API_KEY: any-key' 'http://%s/v1/cryptocurrency/listings/latest?limit=3'\n"+
+		"  keys  any key works, each with an account of its own on plan %s (--plan)\n",
+		fullVersion(), about, ln.Addr(), c.Market.Plan)
 	if a.started != nil {
 		a.started(addresses{Public: ln.Addr()})
 	}

@@ -3,6 +3,7 @@ package admin
 import (
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,5 +51,5 @@ func Routes(cfg Config) []gate.Route {
 // index lists the profiles.
 func index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte(strings.Join(append(profiles[:len(profiles):len(profiles)], "profile?seconds=10", "trace?seconds=5"), "\n") + "\n"))
+	_, _ = w.Write([]byte(strings.Join(append(slices.Clip(profiles), "profile?seconds=10", "trace?seconds=5"), "\n") + "\n"))
 }

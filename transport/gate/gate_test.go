@@ -242,11 +242,11 @@ func TestPanicIsContained(t *testing.T) {
 	_, addr := start(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), Metrics: metrics}, echoRoutes()...)
 	for range 3 {
 		resp, body, closed := wire(t, addr, "GET /panic HTTP/1.1\r\nHost: h\r\n\r\n")
-		if resp.StatusCode != 500 || !strings.Contains(body, `"code":"internal"`) || strings.Contains(body, "poisoned") || !closed {
+		if resp.StatusCode != http.StatusInternalServerError || !strings.Contains(body, `"code":"internal"`) || strings.Contains(body, "poisoned") || !closed {
 			t.Errorf("got %d %s", resp.StatusCode, body)
 		}
 	}
-	if resp, _, _ := wire(t, addr, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"); resp.StatusCode != 200 {
+	if resp, _, _ := wire(t, addr, "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"); resp.StatusCode != http.StatusOK {
 		t.Errorf("afterwards: %d", resp.StatusCode)
 	}
 	if n := counted(t, metrics, "velocimeter_rest_panics_total"); n != 3 {
@@ -296,7 +296,7 @@ func TestKeyInURLIsNeverLogged(t *testing.T) {
 func TestSlowRequest(t *testing.T) {
 	_, addr := start(t, Config{ReadTimeout: 50 * time.Millisecond}, echoRoutes()...)
 	resp, body, closed := wire(t, addr, "GET /a HTTP/1.1\r\nHost:")
-	if resp.StatusCode != 408 || !strings.Contains(body, `"code":"request_timeout"`) || !closed {
+	if resp.StatusCode != http.StatusRequestTimeout || !strings.Contains(body, `"code":"request_timeout"`) || !closed {
 		t.Errorf("got %d %s", resp.StatusCode, body)
 	}
 }
@@ -319,7 +319,7 @@ func TestConnectionLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(second), nil)
-	if err != nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+	if err != nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("got %v %v", resp, err)
 	}
 	_, _ = first.Close(), second.Close()
@@ -463,7 +463,7 @@ func TestHijack(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(c)
-	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 101 {
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("got %v %v", resp, err)
 	}
 	if _, err := io.WriteString(c, "ping\n"); err != nil {

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -77,11 +78,11 @@ func newRouter(routes []Route, meter func(name string) *routeMeter) (*router, er
 }
 
 func (r *router) add(rt Route, meter func(name string) *routeMeter) error {
-	if rt.Serve == nil || !strings.HasPrefix(rt.Path, "/") || !knownMethod(rt.Method) || rt.Method == "HEAD" {
+	if rt.Serve == nil || !strings.HasPrefix(rt.Path, "/") || !knownMethod(rt.Method) || rt.Method == http.MethodHead {
 		return fmt.Errorf("cannot add route %q: method, path and handler are required", rt.Method+" "+rt.Path)
 	}
 	n, params := &r.root, []string(nil)
-	for _, seg := range strings.Split(rt.Path[1:], "/") {
+	for seg := range strings.SplitSeq(rt.Path[1:], "/") {
 		if name, ok := paramName(seg); ok {
 			params = append(params, name)
 			n = n.wildcard(name)

@@ -49,7 +49,7 @@ func pickCoding(header string) coding {
 
 func bestCoding(q [numCodings]int, star int) coding {
 	best, weight := noCoding, 1
-	for c := range coding(numCodings) {
+	for c := range numCodings {
 		w := q[c]
 		if w == 0 {
 			w = star

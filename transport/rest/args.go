@@ -131,15 +131,15 @@ func (a *args) failed(name string) bool {
 	return slices.ContainsFunc(a.faults, func(f gate.ParamError) bool { return f.Param == name })
 }
 
-// integer reads a whole number in plain decimal digits.
-func (a *args) integer(name string, lo, hi, fallback int) int {
+// count reads a whole number from 1 to most in plain decimal digits.
+func (a *args) count(name string, most, fallback int) int {
 	text, ok := a.get(name)
 	if !ok {
 		return fallback
 	}
 	n, ok := parseInt(text)
-	if !ok || n < int64(lo) || n > int64(hi) {
-		a.fail(name, "must be a whole number from "+strconv.Itoa(lo)+" to "+strconv.Itoa(hi))
+	if !ok || n < 1 || n > int64(most) {
+		a.fail(name, "must be a whole number from 1 to "+strconv.Itoa(most))
 		return fallback
 	}
 	return int(n)

@@ -183,7 +183,7 @@ type reply struct {
 	body   string
 }
 
-// do sends a request; headers are name, value, name, value …
+// do sends a request; headers are name, value, name, value, and so on.
 func (w *world) do(method, target string, headers ...string) reply {
 	w.t.Helper()
 	req, err := http.NewRequest(method, "http://localhost"+target, nil)

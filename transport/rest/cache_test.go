@@ -178,7 +178,7 @@ func TestPickCoding(t *testing.T) {
 }
 
 func TestPickMedia(t *testing.T) {
-	f := func(header string, offered media, want media) {
+	f := func(header string, offered, want media) {
 		t.Helper()
 		if got := pickMedia(header, offered); got != want {
 			t.Errorf("%q: got %d, want %d", header, got, want)

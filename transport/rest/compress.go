@@ -56,8 +56,9 @@ func compress(body []byte, c coding) []byte {
 		return stream(w, body)
 	case zstdCoding:
 		return bytes.Clone(zstdEncoder().EncodeAll(body, make([]byte, 0, len(body)/4)))
+	default:
+		return body
 	}
-	return body
 }
 
 // compressor is what the two streaming codecs have in common.

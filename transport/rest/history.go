@@ -55,7 +55,7 @@ type historyQuery struct {
 func (a *API) parseHistory(r *request) (*plan, *fault) {
 	args := parseArgs(r.query, historyParams)
 	q := historyQuery{
-		limit: args.integer("limit", 1, maxPoints, defaultPoints), fields: args.historyFields(), media: r.media(noMedia),
+		limit: args.count("limit", maxPoints, defaultPoints), fields: args.historyFields(), media: r.media(noMedia),
 	}
 	args.window(&q, r.now)
 	args.granularity(&q, r.now)

@@ -61,8 +61,8 @@ type listQuery struct {
 
 func parseList(a *args) listQuery {
 	q := listQuery{
-		start: a.integer("start", 1, maxStart, 1),
-		limit: a.integer("limit", 1, maxLimit, defaultLimit),
+		start: a.count("start", maxStart, 1),
+		limit: a.count("limit", maxLimit, defaultLimit),
 		sort:  sortKey(a.choice("sort", sortNames, int(sortMarketCap))),
 	}
 	q.order = a.choice("order", orderNames, q.sort.natural())

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/valyala/fasthttp"
@@ -75,12 +76,7 @@ func readiness(boards Boards, ready Readiness) (status int, body []byte) {
 }
 
 func anyGate(gates []Gate, match func(Gate) bool) bool {
-	for _, g := range gates {
-		if match(g) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(gates, match)
 }
 
 func (v Version) json() []byte {

@@ -78,7 +78,6 @@ func (a *API) series(id market.ID, now market.Time) *market.HistoryPage {
 // summary adds points up for ?detail=full.
 type summary struct {
 	points           int
-	samples          float64
 	low, high        market.Decimal
 	first, last      market.Decimal
 	weighted, weight float64
@@ -158,7 +157,8 @@ func (a *API) appendFull(m *moment, out *output, s *market.Snapshot, fields sele
 	dst = appendInstant(append(dst, `,"to":`...), to)
 	dst = strconv.AppendUint(append(dst, `,"durable_seq":`...), p.DurableSeq, 10)
 	dst = appendSummaries(dst, p.Points, expected)
-	out.body = append(dst, `}}}`...)
+	dst = append(dst, `}}}`...)
+	out.body = dst
 	out.tag = pastTag(p.DurableSeq, from)
 	return nil
 }

@@ -36,10 +36,7 @@ func buildSelectors() map[string]selection {
 	for _, s := range market.Specs() {
 		bit := selection(s.Field.Bit())
 		m[s.Name] |= bit
-		for path := s.REST; path != ""; {
-			if path == s.REST && path == s.Name {
-				break
-			}
+		for path := s.REST; path != "" && path != s.Name; {
 			m[path] |= bit
 			dot := strings.LastIndexByte(path, '.')
 			if dot < 0 {

@@ -52,7 +52,8 @@ func (a *API) appendList(m *moment, out *output, q *listQuery) {
 		}
 		dst = append(dst, ']')
 	}
-	out.body = append(dst, '}')
+	dst = append(dst, '}')
+	out.body = dst
 }
 
 // lookup finds the token of a path: an id, or else a slug.

@@ -43,7 +43,8 @@ func (a *API) appendVelocityBody(m *moment, out *output, s *market.Snapshot) {
 		dst = p.Velocity.Close.AppendText(append(dst, `,"velocity":`...))
 		dst = append(dst, '}')
 	}
-	out.body = append(dst, `]}}`...)
+	dst = append(dst, `]}}`...)
+	out.body = dst
 	out.tag = pastTag(past.DurableSeq, alignUp(m.now+1, seriesGranularity.Width()))
 }
 

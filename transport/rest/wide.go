@@ -168,7 +168,7 @@ const (
 func (a *API) parseMovers(r *request) (*plan, *fault) {
 	args := parseArgs(r.query, moverParams)
 	period := market.Period(args.choice("period", periodNames, int(market.Period1h)))
-	limit := args.integer("limit", 1, maxMovers, defaultMovers)
+	limit := args.count("limit", maxMovers, defaultMovers)
 	direction := args.choice("direction", directionNames, moversBoth)
 	if f := finishArgs(args); f != nil {
 		return nil, f
@@ -186,7 +186,8 @@ func (a *API) parseMovers(r *request) (*plan, *fault) {
 		dst := appendName(append(m.appendHead(out.body), `{"period":`...), period.String())
 		dst = appendTokens(append(dst, `,"up":`...), up)
 		dst = appendTokens(append(dst, `,"down":`...), down)
-		out.body = append(dst, `}}`...)
+		dst = append(dst, `}}`...)
+		out.body = dst
 		return nil
 	}}, nil
 }

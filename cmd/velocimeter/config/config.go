@@ -42,6 +42,7 @@ type CoinMarketCap struct {
 // Market configures the embedded market.
 type Market struct {
 	Listen string // of `velocimeter market`
+	Plan   string // limits of the keys of `velocimeter market`
 	Tokens int
 	Tick   time.Duration
 	Seed   uint64

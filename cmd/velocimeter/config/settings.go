@@ -146,6 +146,10 @@ func marketSettings() []Setting {
 			set: address(func(c *Config) *string { return &c.Market.Listen }),
 		},
 		{
+			Path: "market.plan", Flag: "plan", Default: "unlimited", Used: MarketServer, Help: "limits of a key: basic, builder, startup, growth, professional, enterprise or unlimited",
+			set: choice(func(c *Config) *string { return &c.Market.Plan }, "basic", "builder", "startup", "growth", "professional", "enterprise", "unlimited"),
+		},
+		{
 			Path: "market.tokens", Flag: "market-tokens", Default: "500", Used: simulated, Help: "tokens of the simulated market",
 			set: integer(func(c *Config) *int { return &c.Market.Tokens }, 1, 100_000),
 		},
@@ -171,15 +175,15 @@ func marketSettings() []Setting {
 func replaySettings() []Setting {
 	return []Setting{
 		{
-			Path: "replay.file", Flag: "replay", Used: Serve, Help: "replay a recording instead: a listings answer or a series (.json, .jsonl, .gz)",
+			Path: "replay.file", Flag: "replay", Used: Serve | MarketServer, Help: "replay a recording instead: a listings answer or a series (.json, .jsonl, .gz)",
 			set: text(func(c *Config) *string { return &c.Replay.File }),
 		},
 		{
-			Path: "replay.speed", Flag: "speed", Default: "1", Used: Serve, Help: "multiple of the recording's pace, or max",
+			Path: "replay.speed", Flag: "speed", Default: "1", Used: Serve | MarketServer, Help: "multiple of the recording's pace, or max",
 			set: func(c *Config, v string) error { return parseSpeed(v, &c.Replay.Speed) },
 		},
 		{
-			Path: "replay.loop", Flag: "loop", Default: "false", Bool: true, Used: Serve, Help: "begin again when the recording ends",
+			Path: "replay.loop", Flag: "loop", Default: "false", Bool: true, Used: Serve | MarketServer, Help: "begin again when the recording ends",
 			set: boolean(func(c *Config) *bool { return &c.Replay.Loop }),
 		},
 		{

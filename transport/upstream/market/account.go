@@ -63,6 +63,7 @@ type Key struct {
 // counter, so that a flood of addresses gains nothing.
 type accounts struct {
 	perAddress int
+	others     *Plan // of unlisted keys; nil refuses them
 
 	mu        sync.Mutex
 	keys      map[string]*account
@@ -71,6 +72,9 @@ type accounts struct {
 }
 
 const maxAddresses = 4096
+
+// maxAccounts bounds the accounts of unlisted keys.
+const maxAccounts = 10_000
 
 // account is one key's usage.
 type account struct {
@@ -84,7 +88,7 @@ type account struct {
 }
 
 func newAccounts(cfg *Config) *accounts {
-	a := &accounts{perAddress: cfg.AddressLimit, keys: make(map[string]*account, len(cfg.Keys)), addresses: make(map[string]int)}
+	a := &accounts{perAddress: cfg.AddressLimit, others: cfg.OtherKeys, keys: make(map[string]*account, len(cfg.Keys)), addresses: make(map[string]int)}
 	for _, k := range cfg.Keys {
 		a.keys[k.Value] = &account{key: k}
 	}
@@ -104,6 +108,23 @@ func (a *account) roll(now market.Time) {
 	}
 }
 
+// account finds a key's account, opening one for an unlisted key where those
+// are let in. Beyond maxAccounts they share the account of the empty key.
+func (a *accounts) account(key string) *account {
+	if acc := a.keys[key]; acc != nil || a.others == nil {
+		return acc
+	}
+	if len(a.keys) >= maxAccounts {
+		key = ""
+	}
+	acc := a.keys[key]
+	if acc == nil {
+		acc = &account{key: Key{Value: key, Plan: *a.others}}
+		a.keys[key] = acc
+	}
+	return acc
+}
+
 // admit counts a request with a key, or refuses it. The order is the one in
 // which the real API finds fault: the key, the plan, the rate, the credits.
 func (a *accounts) admit(now market.Time, key string, excluded bool) (*account, *fault) {
@@ -112,7 +133,7 @@ func (a *accounts) admit(now market.Time, key string, excluded bool) (*account, 
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	acc := a.keys[key]
+	acc := a.account(key)
 	if acc == nil {
 		return nil, faultKeyInvalid
 	}

@@ -36,6 +36,9 @@ type Config struct {
 	// Keys are the API keys that are accepted, at most 1,000; without any, only
 	// the keyless routes under /public-api work.
 	Keys []Key
+	// OtherKeys is the plan of every key that is not among Keys, each with an
+	// account of its own; nil refuses them (1001).
+	OtherKeys *Plan
 	// AddressLimit is how many keyless requests an address may send a minute;
 	// 0 means 30.
 	AddressLimit int
