@@ -18,8 +18,9 @@ build: ## build bin/velocimeter, one static binary
 run: build ## build and serve a simulated market on 127.0.0.1:8080
 	./$(BIN) serve
 
-test: ## run every test, with the race detector where a C compiler is at hand
-	$(GO) test $(RACE) -shuffle=on -count=1 $(PACKAGES)
+test: ## run every test; where a C compiler is at hand again under the race detector, with shorter random walks
+	$(GO) test -shuffle=on -count=1 $(PACKAGES)
+	$(if $(RACE),$(GO) test $(RACE) -short -shuffle=on -count=1 $(PACKAGES))
 
 vet: ## go vet
 	$(GO) vet ./...

@@ -43,7 +43,7 @@ func (a *Actor) exported() {
 		return
 	}
 	a.deps.Guard.Do("market export", func() {
-		e := &market.Export{Seq: a.engine.Seq(), Time: a.engine.Board().Time, Engine: a.engine.AppendState(nil)}
+		e := &market.Export{Seq: a.engine.Board().Seq, Time: a.engine.Board().Time, Engine: a.engine.AppendState(nil)}
 		for i := range m.Exports {
 			e.Tokens = append(e.Tokens, m.Exports[i].Tokens...)
 			e.Hours = append(e.Hours, m.Exports[i].Hours...)

@@ -12,7 +12,7 @@ import (
 func (a *Actor) run(c actor.Context, m *Run) {
 	a.running, a.now = m, m.Plan.Env().Now
 	ok := a.deps.Guard.Do("shard run", func() {
-		a.shard.Begin(m.Plan)
+		a.shard.Begin(m.Plan, a.deps.Index)
 		a.forget()
 		for _, q := range m.Plan.Quotes(a.deps.Index) {
 			a.first(c, q)

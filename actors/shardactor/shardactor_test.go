@@ -360,7 +360,7 @@ func TestRandomPanics(t *testing.T) {
 			}
 		}
 		p := reference.Poll(b, b.ReceivedAt)
-		shard.Begin(p)
+		shard.Begin(p, 0)
 		for _, q := range p.Quotes(0) {
 			if !refused[q.ID] {
 				shard.Step(q)

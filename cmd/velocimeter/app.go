@@ -17,6 +17,7 @@ import (
 type app struct {
 	args           []string
 	env            func(string) (string, bool)
+	environ        []string
 	stdout, stderr io.Writer
 	terminal       bool            // stderr is one
 	started        func(addresses) // test hook: called when serve listens
@@ -24,7 +25,7 @@ type app struct {
 
 func newApp(args []string) *app {
 	return &app{
-		args: args, env: config.OSEnv, stdout: os.Stdout, stderr: os.Stderr,
+		args: args, env: config.OSEnv, environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr,
 		terminal: isatty.IsTerminal(os.Stderr.Fd()),
 	}
 }

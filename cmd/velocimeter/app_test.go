@@ -191,6 +191,7 @@ func TestExitCodes(t *testing.T) {
 	f(0, "Usage:", "serve", "--help")
 	f(0, "configuration is valid", "config", "check")
 	f(0, "market.tokens:", "config", "print")
+	f(0, "velocimeter version "+version, "--version")
 	f(64, "unknown flag: --frobnicate", "serve", "--frobnicate")
 	f(64, "unknown argument", "serve", "now")
 	f(64, "frobnicate", "frobnicate")
@@ -213,6 +214,44 @@ func TestExitCodes(t *testing.T) {
 	f(69, "address is in use", "serve", "--data", data, "--listen", busy.Addr().String())
 	f(69, "address is in use", "serve", "--data", data, "--listen", freePort(t), "--admin-listen", busy.Addr().String())
 	f(69, "address is in use", "market", "--listen", busy.Addr().String())
+}
+
+// A name that stands for something other than a file is written to, never replaced.
+func TestReplayOutput(t *testing.T) {
+	dir := t.TempDir()
+	series := filepath.Join(dir, "series.jsonl")
+	const poll = `{"last_updated":"2025-11-01T00:00:00Z","source":"coinlore","coins":[{"symbol":"BTC","name":"Bitcoin","price_usd":1,"market_cap_usd":10,"volume_24h":2,"rank":1}]}`
+	if err := os.WriteFile(series, []byte(poll+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := func(out string, code int) {
+		t.Helper()
+		if o := runApp(t.Context(), nil, "replay", series, "--out", out); o.code != code {
+			t.Errorf("%s: exit %d, want %d: %s", out, o.code, code, o.stderr)
+		}
+	}
+	plain, target, link := filepath.Join(dir, "plain"), filepath.Join(dir, "target"), filepath.Join(dir, "link")
+	f(plain, 0)
+	if err := os.WriteFile(target, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, link); err != nil {
+		t.Skip("no links here")
+	}
+	f(link, 0)
+	want, _ := os.ReadFile(plain)
+	got, _ := os.ReadFile(target)
+	if info, err := os.Lstat(link); err != nil || info.Mode().IsRegular() || len(want) == 0 || !bytes.Equal(got, want) {
+		t.Errorf("the link was replaced: %v, %q", info.Mode(), got)
+	}
+	f(os.DevNull, 0)
+	if info, err := os.Lstat(os.DevNull); err != nil || info.Mode().IsRegular() {
+		t.Fatalf("%s is now %v", os.DevNull, info.Mode())
+	}
+	f(filepath.Join(dir, "no-such-folder", "x"), exitIO)
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.partial")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }
 
 func TestServe(t *testing.T) {

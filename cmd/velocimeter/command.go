@@ -26,6 +26,7 @@ func (a *app) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "velocimeter",
 		Short:         "Token velocity (24 h volume / market cap) of the crypto market, measured and streamed",
+		Version:       fullVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,
@@ -74,10 +75,12 @@ func (a *app) load(cmd *cobra.Command, used config.Command) (*config.Loaded, err
 			src.Flags[f.Name] = raw.text
 		}
 	})
-	src.File, _ = cmd.Flags().GetString("config")
+	src.File, src.FileBy = cmd.Flag("config").Value.String(), "--config"
 	if src.File == "" {
 		src.File, _ = a.env("VELOCIMETER_CONFIG")
+		src.FileBy = "VELOCIMETER_CONFIG"
 	}
+	src.Environ = a.environ
 	c, err := config.Load(src)
 	return c, exitWith(exitConfig, err)
 }
@@ -131,14 +134,26 @@ func (a *app) versionCommand() *cobra.Command {
 
 // fullVersion is the release with the commit it was built from, where known.
 func fullVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return version
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return version + "+" + s.Value[:12]
-		}
+	if commit, _ := built(); len(commit) >= 12 {
+		return version + "+" + commit[:12]
 	}
 	return version
+}
+
+// built returns the commit that the program was built from and its time; ""
+// where the build did not note them.
+func built() (commit, at string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "", ""
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			commit = s.Value
+		case "vcs.time":
+			at = s.Value
+		}
+	}
+	return commit, at
 }

@@ -109,7 +109,8 @@ func (h *house) build() error {
 		Boards: h, History: h.store, Now: func() market.Time { return h.feed.clock.Now() }, Processing: func() time.Duration { return time.Duration(h.taken.Load()) },
 		Generation: h.recovered.generation, Metrics: h.metrics, Logger: h.log,
 	})
-	v := rest.Version{Version: fullVersion(), Go: runtime.Version()}
+	commit, at := built()
+	v := rest.Version{Version: version, Commit: commit, Built: at, Go: runtime.Version()}
 	routes := append(api.Routes(), h.streams.Route())
 	routes = append(routes, rest.Operations(h, h, v)...)
 	var err error
@@ -174,11 +175,11 @@ func (h *house) serveOn(public, admin net.Listener) <-chan error {
 
 // Board implements the transports' boards: nil before the first tick.
 func (h *house) Board() *market.Board {
-	b := h.machine.Engine.Board
+	board := h.recovered.board
 	if s := h.running.Load(); s != nil {
-		b = s.Board
+		board = s.Board()
 	}
-	if board := b(); board.Seq > 0 {
+	if board.Seq > 0 {
 		return board
 	}
 	return nil

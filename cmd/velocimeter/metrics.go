@@ -15,7 +15,7 @@ func (h *house) registerMetrics() error {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		h.gauge("velocimeter_build_info", "The running version; always 1.", prometheus.Labels{"version": fullVersion()}, func() float64 { return 1 }),
 		h.gauge("velocimeter_prev_shutdown_unclean", "1 if the process before this one did not stop in order.", nil, func() float64 {
-			return flag(h.recovered.durable > 0 && !h.recovered.clean)
+			return truth(h.recovered.durable > 0 && !h.recovered.clean)
 		}),
 		h.gauge("velocimeter_processing_seconds", "From the newest provider answer to its published values.", nil, func() float64 {
 			return float64(h.taken.Load()) / 1e9
@@ -31,7 +31,7 @@ func (h *house) registerMetrics() error {
 	return nil
 }
 
-func flag(b bool) float64 {
+func truth(b bool) float64 {
 	if b {
 		return 1
 	}

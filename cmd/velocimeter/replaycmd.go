@@ -45,8 +45,7 @@ func (a *app) replayCommand() *cobra.Command {
 	return cmd
 }
 
-// replay computes a recording. The output file is written beside its final name
-// and renamed at the end, so that a name never holds half a result.
+// replay computes a recording.
 func (a *app) replay(ctx context.Context, c *config.Loaded, name, out string) (err error) {
 	r, err := recording.Open(name)
 	if err != nil {
@@ -55,12 +54,12 @@ func (a *app) replay(ctx context.Context, c *config.Loaded, name, out string) (e
 	defer r.Close() //nolint:errcheck // read only
 	to := a.stdout
 	if out != "-" {
-		f, err := os.Create(out + ".partial")
+		f, err := createOutput(out)
 		if err != nil {
 			return exitWith(exitIO, fmt.Errorf("cannot create %q: %w", out, err))
 		}
 		to = f
-		defer func() { err = errors.Join(err, finishFile(f, out, err == nil)) }()
+		defer func() { err = errors.Join(err, f.finish(err == nil)) }()
 	}
 	sum, err := writeRows(ctx, r, qualityOf(c), to)
 	if err != nil {
@@ -71,17 +70,37 @@ func (a *app) replay(ctx context.Context, c *config.Loaded, name, out string) (e
 	return nil
 }
 
-func finishFile(f *os.File, name string, good bool) error {
-	err := f.Close()
-	if !good {
-		_ = os.Remove(f.Name())
-		return nil
+// output is a file that takes rows. A new or regular file is written beside its
+// name and renamed at the end, so that the name never holds half a result;
+// anything else that the name stands for (a pipe, a device, a link) is written
+// to, not replaced.
+type output struct {
+	*os.File
+	name string // "" when written in place
+}
+
+func createOutput(name string) (*output, error) {
+	info, err := os.Lstat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
+		return &output{File: f}, err
 	}
-	if err == nil {
-		err = os.Rename(f.Name(), name)
+	f, err := os.Create(name + ".partial")
+	return &output{File: f, name: name}, err
+}
+
+func (o *output) finish(good bool) error {
+	err := o.Close()
+	switch {
+	case o.name == "":
+	case !good:
+		_ = os.Remove(o.Name())
+		return nil
+	case err == nil:
+		err = os.Rename(o.Name(), o.name)
 	}
 	if err != nil {
-		return exitWith(exitIO, fmt.Errorf("cannot write %q: %w", name, err))
+		return exitWith(exitIO, fmt.Errorf("cannot write %q: %w", o.Name(), err))
 	}
 	return nil
 }
@@ -101,9 +120,8 @@ func writeRows(ctx context.Context, from batches, q quality.Config, to io.Writer
 	emit := func(t *market.Tick) {
 		sum.count(t)
 		for c := range t.Changes {
-			line = appendRow(line[:0], t, c)
-			if _, e := w.Write(line); e != nil {
-				err = errors.Join(err, e)
+			if line = appendRow(line[:0], t, c); err == nil {
+				_, err = w.Write(line)
 			}
 		}
 	}

@@ -128,10 +128,11 @@ func openMarket(c *config.Loaded, log *slog.Logger) (*feed, error) {
 	return f, nil
 }
 
-// marketCadence is the embedded market's update interval: most of its tokens
-// move at every tick, nearly all within three.
+// marketCadence is the embedded market's update interval. Most of its tokens
+// move at every tick and each within 16, so that none ages by chance: values
+// are fresh up to 18 ticks.
 func marketCadence(c *config.Loaded) market.Millis {
-	return 3 * market.Millis(c.Market.Tick.Milliseconds())
+	return 6 * market.Millis(c.Market.Tick.Milliseconds())
 }
 
 func marketConfig(c *config.Loaded, now func() market.Time, log *slog.Logger, keys ...simulator.Key) simulator.Config {
@@ -193,7 +194,11 @@ func (f *feed) attach(cfg *actors.Config, h *house) error {
 			h.log.Error("the replay ended early", "error", err)
 			return
 		}
-		h.log.Info("the replay has ended; the last values stay", "seq", h.system.Board().Seq)
+		seq := uint64(0)
+		if b := h.Board(); b != nil { // a recording at its end is over before the start is
+			seq = b.Seq
+		}
+		h.log.Info("the replay has ended; the last values stay", "seq", seq)
 	}}}
 	return nil
 }

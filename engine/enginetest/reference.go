@@ -3,6 +3,7 @@ package enginetest
 import (
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 )
@@ -106,10 +107,7 @@ func (r *Reference) retain() {
 
 // after returns the samples later than t.
 func after(samples []Sample, t market.Time) []Sample {
-	n := len(samples)
-	for n > 0 && samples[n-1].Time > t {
-		n--
-	}
+	n := sort.Search(len(samples), func(i int) bool { return samples[i].Time > t })
 	return samples[n:]
 }
 

@@ -22,6 +22,9 @@ type HourCells struct {
 type TokenState struct {
 	ID   ID
 	Blob []byte
+	// Newest is the time of the window's newest sample, 0 where it has none: the
+	// samples of closed hours that belong to the state are counted back from it.
+	Newest Time
 }
 
 // Export is the whole engine as of the end of one tick, for the store. The
@@ -43,6 +46,8 @@ type JournalTick struct {
 	SourceTime Time
 	Rows       []JournalRow
 	Removed    []ID
+	Presence
+	Rejection *PollRejection
 }
 
 // JournalRow is one token's part of a journaled tick.

@@ -53,6 +53,22 @@ type Change struct {
 	Quote *Quote
 }
 
+// Presence is what a poll says by naming tokens or not, where no row shows it:
+// with it the journal knows since when each token is missing.
+type Presence struct {
+	Absent []ID // the first accepted poll that lacks them
+	Back   []ID // named again after they were absent, though nothing about them changed
+}
+
+// PollRejection is what the review list keeps of a poll that was rejected whole.
+type PollRejection struct {
+	Reason string
+	Rows   uint32
+	// Lacking identifies the set of tokens whose absence was the reason; 0 where
+	// it was another.
+	Lacking uint64
+}
+
 // Tick is one sealed step of the market. Immutable; handed to the journal and
 // to every publisher.
 type Tick struct {
@@ -66,6 +82,9 @@ type Tick struct {
 	Parts [][]Change
 	// Removed are the tokens retired at this tick.
 	Removed []ID
+	Presence
+	// Rejection says why the poll was rejected whole; nil unless it was.
+	Rejection *PollRejection
 	// Board is the market after the tick.
 	Board *Board
 }

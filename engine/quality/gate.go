@@ -24,6 +24,8 @@ type Result struct {
 	Duplicates int
 	// Missing counts the tokens of the last accepted list that this poll lacks.
 	Missing int
+	// Lacking identifies their set where it is why the poll was rejected, else 0.
+	Lacking uint64
 	// Positions tells for every quote of the batch where the board holds its
 	// token: the index in its shard, or NewRow or DroppedRow. It is valid until
 	// the next Check.
@@ -108,6 +110,9 @@ func (g *Gate) Check(b *market.Batch, board *market.Board, now market.Time) Resu
 	switch {
 	case reason != "":
 		r.Verdict = market.Poisoned
+		if reason == missingTokens {
+			r.Lacking = g.missHash
+		}
 		g.reject(Rejected{Time: b.ReceivedAt, Source: b.Source, Position: b.Position, Rows: uint32(len(b.Quotes)), Reason: reason})
 	case t.same && t.kept == t.rows && missing == 0:
 		r.Verdict = market.Unchanged

@@ -54,11 +54,16 @@ func (g *Gate) agreed() bool {
 			hash += mix(uint64(s.id))
 		}
 	}
+	g.lack(hash)
+	return g.missRun >= g.cfg.MissingPolls
+}
+
+// lack counts the consecutive polls that lack the same tokens.
+func (g *Gate) lack(hash uint64) {
 	if hash != g.missHash {
 		g.missHash, g.missRun = hash, 0
 	}
 	g.missRun++
-	return g.missRun >= g.cfg.MissingPolls
 }
 
 func (g *Gate) reject(r Rejected) {

@@ -71,29 +71,23 @@ func Percent(d market.Decimal) market.Decimal {
 
 // twins finds rows of one poll that are equal in price, cap and volume. It is a
 // hash table that is kept from poll to poll.
-type twins struct {
-	table []twin
-	gen   uint32
-}
+type twins struct{ table []twin }
 
 type twin struct {
-	gen   uint32
-	row   int32
-	hash  uint32
-	twice bool // the row was counted
+	row  int32 // +1; negative once the row was counted; 0: no entry
+	hash uint32
 }
 
-// reset empties the table and makes it large enough for rows.
+// reset empties the table and makes it large enough for rows. To clear all of
+// it also brings it into the cache, in order.
 func (t *twins) reset(rows int) {
-	t.gen++
-	if size := 1 << bits.Len(uint(2*rows)); size > len(t.table) {
+	size := 1 << bits.Len(uint(2*rows))
+	if size > cap(t.table) {
 		t.table = make([]twin, size)
-		t.gen = 1
+		return
 	}
-	if t.gen == 0 {
-		clear(t.table)
-		t.gen = 1
-	}
+	t.table = t.table[:size]
+	clear(t.table)
 }
 
 // add enters a row and returns by how much the number of equal rows grows: 2
@@ -106,21 +100,21 @@ func (t *twins) add(quotes []market.Quote, row int) int {
 	h := uint32(mix(mix(mix(key(q.Price))^key(q.MarketCap))^key(q.Volume24h)) >> 32)
 	for i := int(h) & (len(t.table) - 1); ; i = (i + 1) & (len(t.table) - 1) {
 		e := &t.table[i]
-		if e.gen != t.gen {
-			*e = twin{gen: t.gen, row: int32(row), hash: h}
+		if e.row == 0 {
+			e.row, e.hash = int32(row)+1, h
 			return 0
 		}
 		if e.hash != h {
 			continue
 		}
-		p := &quotes[e.row]
+		p := &quotes[max(e.row, -e.row)-1]
 		if p.Price != q.Price || p.MarketCap != q.MarketCap || p.Volume24h != q.Volume24h {
 			continue
 		}
-		if e.twice {
+		if e.row < 0 {
 			return 1
 		}
-		e.twice = true
+		e.row = -e.row
 		return 2
 	}
 }

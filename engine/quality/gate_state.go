@@ -94,25 +94,36 @@ func (g *Gate) adopt(id market.ID) {
 }
 
 // Replay follows a tick of the journal, so that a gate restored from an older
-// state ends where the running one was, with two exceptions that the journal
-// cannot tell: tokens that left the provider's list since count as missing until
-// the next accepted poll, and a run of polls that lack tokens begins anew.
+// state ends where the running one was.
 func (g *Gate) Replay(jt *market.JournalTick) {
 	if jt.Kind != market.TickPoll {
 		return
 	}
-	g.missHash, g.missRun = 0, 0
+	newest := min(jt.SourceTime, jt.Env.Now.Add(g.cfg.FutureLimit))
 	switch jt.Verdict {
 	case market.Poisoned:
-		g.reject(Rejected{Time: jt.Env.ReceivedAt, Source: jt.Env.Source, Position: jt.Position, Reason: "rejected before a restart"})
+		g.replayRejection(jt)
 	case market.Unchanged:
+		g.missHash, g.missRun = 0, 0
 		g.stillRun++
-		g.sourced = jt.SourceTime
+		g.sourced = newest
 	default:
-		g.changed, g.stillRun, g.sourced = jt.Env.ReceivedAt, 0, jt.SourceTime
+		g.missHash, g.missRun = 0, 0
+		g.changed, g.stillRun, g.sourced = jt.Env.ReceivedAt, 0, newest
 		g.replayList(jt)
 	}
 	g.moving, g.confirmed = jt.Env.Moving, jt.Env.Confirmed
+}
+
+func (g *Gate) replayRejection(jt *market.JournalTick) {
+	r := Rejected{Time: jt.Env.ReceivedAt, Source: jt.Env.Source, Position: jt.Position}
+	if jt.Rejection != nil {
+		r.Rows, r.Reason = jt.Rejection.Rows, jt.Rejection.Reason
+	}
+	if r.Reason == missingTokens {
+		g.lack(jt.Rejection.Lacking)
+	}
+	g.reject(r)
 }
 
 func (g *Gate) replayList(jt *market.JournalTick) {
@@ -121,8 +132,13 @@ func (g *Gate) replayList(jt *market.JournalTick) {
 			g.adopt(jt.Rows[i].ID)
 		}
 	}
-	if len(jt.Removed) > 0 {
-		g.slots = slices.DeleteFunc(g.slots, func(s slot) bool { return slices.Contains(jt.Removed, s.id) })
+	for _, id := range jt.Back {
+		g.adopt(id)
+	}
+	if len(jt.Absent)+len(jt.Removed) > 0 {
+		g.slots = slices.DeleteFunc(g.slots, func(s slot) bool {
+			return slices.Contains(jt.Absent, s.id) || slices.Contains(jt.Removed, s.id)
+		})
 		clear(g.index)
 		for i, s := range g.slots {
 			g.index[s.id] = int32(i)

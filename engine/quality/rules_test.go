@@ -101,7 +101,7 @@ func TestStepZero(t *testing.T) {
 func TestStepState(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 0))
 	var s Step
-	var ring [StepRing]float32
+	var mark StepMark
 	for n := range 100 {
 		blob := s.AppendState(nil)
 		var back Step
@@ -111,11 +111,15 @@ func TestStepState(t *testing.T) {
 			t.Fatalf("after %d samples: %v, %d bytes left", n, c.Err(), c.Len())
 		}
 		was := s
-		s.CopyRing(&ring)
-		s.Accept(rng.Float64())
-		s.Accept(rng.Float64())
+		s.SaveRing(&mark)
+		if s.CanRetract() && n%2 == 0 {
+			s.Retract()
+		}
+		for range n % 4 {
+			s.Accept(rng.Float64())
+		}
 		s = was
-		s.PutRing(&ring)
+		s.RestoreRing(&mark)
 		if got := s.AppendState(nil); !bytes.Equal(got, blob) {
 			t.Fatalf("after %d samples: put back is %x, want %x", n, got, blob)
 		}

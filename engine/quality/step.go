@@ -11,13 +11,43 @@ import (
 // which costs 6e-8 of a step; logarithms are taken only when a threshold is
 // needed. The zero value has seen nothing.
 type Step struct {
-	ref, prior float64            // prior is the accepted value before, for Retract
-	ring       *[StepRing]float32 // nil before the first step
-	lost       float32            // what the last push overwrote
-	n, head    uint8              // steps in the ring; the oldest of a full one
-	count      uint8              // accepted samples, saturating
+	ring       *ring   // nil before the first step
+	ref, prior float64 // prior is the accepted value before, for Retract
+	lost       float32 // what the last push overwrote
+	n, head    uint8   // steps in the ring; the oldest of a full one
+	count      uint8   // accepted samples, saturating
 	pushed     push
+	lane       uint8 // our column of the ring
 }
+
+// ring holds steps of all inputs side by side: a quote pushes to each of them,
+// and so touches one place in memory instead of three.
+type ring [StepRing][NumInputs]float32
+
+// Steps are the step rules of the inputs of one token, which share a ring.
+type Steps [NumInputs]Step
+
+// Accept is Step.Accept for input i.
+func (s *Steps) Accept(i int, x float64) {
+	if s[i].ring == nil && s[i].count > 0 {
+		s.share()
+	}
+	s[i].Accept(x)
+}
+
+// share gives all inputs one ring with the steps that each has.
+func (s *Steps) share() {
+	shared := new(ring)
+	for i := range s {
+		for j := range s[i].n {
+			shared[j][i] = *s[i].at(j)
+		}
+		s[i].ring, s[i].lane = shared, uint8(i)
+	}
+}
+
+// at returns the place of a step.
+func (s *Step) at(j uint8) *float32 { return &s.ring[j][s.lane] }
 
 // push says what the last Accept did to the ring.
 type push uint8
@@ -78,7 +108,7 @@ func (s *Step) median() float64 {
 		return 0
 	}
 	for i := range abs {
-		abs[i] = math.Abs(math.Log1p(float64(s.ring[i])))
+		abs[i] = math.Abs(math.Log1p(float64(*s.at(uint8(i)))))
 	}
 	slices.Sort(abs)
 	mid := len(abs) / 2
@@ -102,16 +132,17 @@ func (s *Step) Accept(x float64) {
 
 func (s *Step) push(v float32) {
 	if s.ring == nil {
-		s.ring = new([StepRing]float32)
+		s.ring = new(ring)
 	}
 	if s.n < StepRing {
 		s.pushed = pushAppend
-		s.ring[s.n] = v
+		*s.at(s.n) = v
 		s.n++
 		return
 	}
-	s.pushed, s.lost = pushOver, s.ring[s.head]
-	s.ring[s.head] = v
+	place := s.at(s.head)
+	s.pushed, s.lost = pushOver, *place
+	*place = v
 	s.head = (s.head + 1) % StepRing
 }
 
@@ -123,7 +154,7 @@ func (s *Step) Retract() {
 		s.n--
 	case pushOver:
 		s.head = (s.head + StepRing - 1) % StepRing
-		s.ring[s.head] = s.lost
+		*s.at(s.head) = s.lost
 	default:
 	}
 	s.ref, s.pushed = s.prior, pushNone
@@ -132,17 +163,42 @@ func (s *Step) Retract() {
 	}
 }
 
-// CopyRing copies the remembered steps to buf; the rest of a Step is a value.
-func (s *Step) CopyRing(buf *[StepRing]float32) {
-	if s.ring != nil {
-		*buf = *s.ring
+// markedSteps is how many places of a ring may change between SaveRing and
+// RestoreRing: the newest, which a Retract may change, and three to push to.
+const markedSteps = 4
+
+// StepMark holds the places of a ring that a quote may overwrite.
+type StepMark [markedSteps]float32
+
+// newest returns the index of the newest step, 0 where there is none.
+func (s *Step) newest() uint8 { return (s.head + max(s.n, 1) - 1) % StepRing }
+
+// SaveRing notes what at most one Retract followed by at most three Accepts may
+// overwrite in the ring; the rest of a Step is a value.
+func (s *Step) SaveRing(m *StepMark) {
+	if s.ring == nil {
+		return
+	}
+	j := s.newest()
+	for i := range m {
+		m[i] = *s.at(j)
+		if j++; j == StepRing {
+			j = 0
+		}
 	}
 }
 
-// PutRing puts back what CopyRing copied from this very state.
-func (s *Step) PutRing(buf *[StepRing]float32) {
-	if s.ring != nil {
-		*s.ring = *buf
+// RestoreRing puts back what SaveRing noted of this very state.
+func (s *Step) RestoreRing(m *StepMark) {
+	if s.ring == nil {
+		return
+	}
+	j := s.newest()
+	for i := range m {
+		*s.at(j) = m[i]
+		if j++; j == StepRing {
+			j = 0
+		}
 	}
 }
 
@@ -170,7 +226,7 @@ func (s *Step) AppendState(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.prior))
 	dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(s.lost))
 	for i := range s.n {
-		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(s.ring[i]))
+		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(*s.at(i)))
 	}
 	return dst
 }
@@ -188,9 +244,22 @@ func (s *Step) DecodeState(c *Cursor) {
 	if s.n == 0 || c.Err() != nil {
 		return
 	}
-	s.ring = new([StepRing]float32)
+	s.ring, s.lane = new(ring), 0
 	for i := range s.n {
-		s.ring[i] = c.Float32()
+		*s.at(i) = c.Float32()
+	}
+}
+
+// DecodeState reads what AppendState wrote for each input in turn.
+func (s *Steps) DecodeState(c *Cursor) {
+	for i := range s {
+		s[i].DecodeState(c)
+	}
+	for i := range s {
+		if s[i].ring != nil {
+			s.share()
+			return
+		}
 	}
 }
 

@@ -4,7 +4,7 @@
 // The work is split so that a host may run the shards side by side:
 //
 //	plan := engine.Poll(batch, now)            // one caller at a time
-//	for each shard i: shard.Begin(plan.Env()), shard.Step(q) for plan.Quotes(i),
+//	for each shard i: shard.Begin(plan, i), shard.Step(q) for plan.Quotes(i),
 //	                  shard.Sweep(), parts[i] = shard.Finish()
 //	tick := engine.Seal(plan, parts)           // when every part is there
 //

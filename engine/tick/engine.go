@@ -32,6 +32,7 @@ type Engine struct {
 	tombstones []market.Tombstone
 	deadline   market.Time
 	quotes     [][]*market.Quote // reused by every plan
+	positions  [][]int32         // likewise
 	rejections uint64
 }
 
@@ -43,7 +44,7 @@ func New(c Config) *Engine {
 		seq:    max(c.NextSeq, 1) - 1,
 		gate:   quality.NewGate(c.Quality),
 		board:  emptyBoard(c.Epoch, shards),
-		quotes: make([][]*market.Quote, shards),
+		quotes: make([][]*market.Quote, shards), positions: make([][]int32, shards),
 	}
 }
 
@@ -58,10 +59,11 @@ type Plan struct {
 	env        market.Env
 	kind       market.TickKind
 	verdict    market.Verdict
-	reason     string
+	rejection  *market.PollRejection
 	position   uint64
 	sourceTime market.Time
 	quotes     [][]*market.Quote
+	positions  [][]int32 // of each quote's token in its shard, as the last board has it; negative if unknown
 }
 
 // Env returns what every token of this tick is told.
@@ -71,7 +73,12 @@ func (p *Plan) Env() *market.Env { return &p.env }
 func (p *Plan) Kind() market.TickKind { return p.kind }
 
 // Verdict returns what became of the poll as a whole, and why.
-func (p *Plan) Verdict() (market.Verdict, string) { return p.verdict, p.reason }
+func (p *Plan) Verdict() (verdict market.Verdict, reason string) {
+	if p.rejection != nil {
+		reason = p.rejection.Reason
+	}
+	return p.verdict, reason
+}
 
 // Quotes returns the quotes of one shard, in the provider's order.
 func (p *Plan) Quotes(shard int) []*market.Quote { return p.quotes[shard] }
@@ -95,8 +102,8 @@ func (e *Engine) Poll(b *market.Batch, now market.Time) *Plan {
 	now = max(now, e.last.Now)
 	verdict := e.gate.Check(b, e.board, now)
 	p := &Plan{
-		kind: market.TickPoll, verdict: verdict.Verdict, reason: verdict.Reason, position: b.Position,
-		quotes: e.quotes,
+		kind: market.TickPoll, verdict: verdict.Verdict, position: b.Position,
+		quotes: e.quotes, positions: e.positions,
 		env: market.Env{
 			Seq: e.seq + 1, Now: now, ReceivedAt: b.ReceivedAt, Source: b.Source, Simulated: b.Simulated,
 			Cadence: b.Cadence, TotalCap: e.board.Totals.MarketCap, Moving: verdict.Moving, Confirmed: verdict.Confirmed,
@@ -105,6 +112,7 @@ func (e *Engine) Poll(b *market.Batch, now market.Time) *Plan {
 	e.clearQuotes()
 	if verdict.Verdict == market.Poisoned {
 		e.rejections++
+		p.rejection = &market.PollRejection{Reason: verdict.Reason, Rows: uint32(len(b.Quotes)), Lacking: verdict.Lacking}
 		return p
 	}
 	if p.env.TotalCap == 0 {
@@ -124,6 +132,11 @@ func (e *Engine) partition(b *market.Batch, positions []int32, p *Plan) {
 		q := &b.Quotes[i]
 		s := market.ShardOf(q.ID, len(e.quotes))
 		e.quotes[s] = append(e.quotes[s], q)
+		at := quality.NewRow
+		if i < len(positions) {
+			at = positions[i]
+		}
+		e.positions[s] = append(e.positions[s], at)
 		p.sourceTime = max(p.sourceTime, q.SourceTime)
 	}
 }
@@ -131,7 +144,7 @@ func (e *Engine) partition(b *market.Batch, positions []int32, p *Plan) {
 func (e *Engine) clearQuotes() {
 	for i := range e.quotes {
 		clear(e.quotes[i])
-		e.quotes[i] = e.quotes[i][:0]
+		e.quotes[i], e.positions[i] = e.quotes[i][:0], e.positions[i][:0]
 	}
 }
 
@@ -139,7 +152,7 @@ func (e *Engine) clearQuotes() {
 // about the provider.
 func (e *Engine) Clock(now market.Time) *Plan {
 	e.clearQuotes()
-	p := &Plan{kind: market.TickClock, env: e.last, quotes: e.quotes}
+	p := &Plan{kind: market.TickClock, env: e.last, quotes: e.quotes, positions: e.positions}
 	p.env.Seq = e.seq + 1
 	p.env.Now = max(now, e.last.Now)
 	p.env.TotalCap = e.board.Totals.MarketCap
@@ -150,6 +163,7 @@ func (e *Engine) Clock(now market.Time) *Plan {
 type Part struct {
 	Changes   []market.Change
 	Removed   []market.ID
+	Presence  market.Presence
 	Snapshots []*market.Snapshot  // every token of the shard after the tick; immutable
 	Index     map[market.ID]int32 // position in Snapshots; immutable
 	Totals    market.Totals       // of the shard
@@ -161,13 +175,15 @@ type Part struct {
 // is then free again.
 func (e *Engine) Seal(p *Plan, parts []Part) *market.Tick {
 	t := &market.Tick{
-		Env: p.env, Kind: p.kind, Verdict: p.verdict, Position: p.position, SourceTime: p.sourceTime,
+		Env: p.env, Kind: p.kind, Verdict: p.verdict, Position: p.position, SourceTime: p.sourceTime, Rejection: p.rejection,
 		Parts: make([][]market.Change, len(parts)),
 	}
 	e.deadline = 0
 	for i := range parts {
 		t.Parts[i] = parts[i].Changes
 		t.Removed = append(t.Removed, parts[i].Removed...)
+		t.Absent = append(t.Absent, parts[i].Presence.Absent...)
+		t.Back = append(t.Back, parts[i].Presence.Back...)
 		e.deadline = earlier(e.deadline, parts[i].Deadline)
 	}
 	if p.kind == market.TickClock && t.Rows() == 0 && len(t.Removed) == 0 {

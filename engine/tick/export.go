@@ -15,7 +15,7 @@ import (
 func (s *Shard) Export(dst *market.Export) {
 	for i, t := range s.tokens {
 		blob := binary.AppendUvarint(nil, uint64(s.slots[i].gone))
-		dst.Tokens = append(dst.Tokens, market.TokenState{ID: t.ID(), Blob: t.AppendState(blob)})
+		dst.Tokens = append(dst.Tokens, market.TokenState{ID: t.ID(), Blob: t.AppendState(blob), Newest: t.Window().Now()})
 		for _, hour := range t.DirtyHours() {
 			dst.Hours = append(dst.Hours, market.HourCells{ID: t.ID(), Hour: hour, Cells: t.HourCells(hour)})
 		}
@@ -67,7 +67,7 @@ func (s *Shard) refresh(env *market.Env) {
 // since it was written).
 func (s *Shard) Replay(jt *market.JournalTick, mine func(market.ID) bool) (diverged int) {
 	s.begin(&jt.Env, jt.Kind, jt.Verdict)
-	s.quiet, s.poll = false, false // rows only: who was merely present is not journaled
+	s.quiet, s.poll = false, false // rows only: who was absent is in the journal
 	for i := range jt.Rows {
 		row := &jt.Rows[i]
 		if !mine(row.ID) {
@@ -77,8 +77,18 @@ func (s *Shard) Replay(jt *market.JournalTick, mine func(market.ID) bool) (diver
 			diverged++
 		}
 	}
+	for _, id := range jt.Back {
+		if i, ok := s.index[id]; ok {
+			s.slots[i].gone = 0
+		}
+	}
+	for _, id := range jt.Absent {
+		if i, ok := s.index[id]; ok {
+			s.slots[i].gone = jt.Env.Now
+		}
+	}
 	for _, id := range jt.Removed {
-		if i, ok := s.index[id]; ok && mine(id) {
+		if i, ok := s.index[id]; ok {
 			s.drop(i)
 		}
 	}
@@ -107,7 +117,7 @@ var errEngineState = errors.New("engine state is damaged")
 // AppendState appends the market-wide counters as of the last sealed tick.
 func (e *Engine) AppendState(dst []byte) []byte {
 	dst = append(dst, engineVersion)
-	dst = binary.AppendUvarint(dst, e.seq)
+	dst = binary.AppendUvarint(dst, e.last.Seq) // not e.seq: numbers may have been skipped since
 	dst = appendEnv(dst, &e.last)
 	dst = binary.AppendVarint(dst, int64(e.board.SourceTime))
 	dst = binary.AppendVarint(dst, int64(e.board.ReceivedAt))

@@ -42,7 +42,7 @@ func (m *Machine) Advance(now market.Time, emit func(*market.Tick)) {
 
 func (m *Machine) run(p *Plan) *market.Tick {
 	for i, s := range m.Shards {
-		s.Begin(p)
+		s.Begin(p, i)
 		for _, q := range p.Quotes(i) {
 			s.Step(q)
 		}
@@ -54,7 +54,7 @@ func (m *Machine) run(p *Plan) *market.Tick {
 
 // Export returns the whole machine as of the newest tick.
 func (m *Machine) Export() *market.Export {
-	e := &market.Export{Seq: m.Engine.Seq(), Time: m.Engine.last.Now, Engine: m.Engine.AppendState(nil)}
+	e := &market.Export{Seq: m.Engine.last.Seq, Time: m.Engine.last.Now, Engine: m.Engine.AppendState(nil)}
 	for _, s := range m.Shards {
 		s.Export(e)
 	}

@@ -16,6 +16,7 @@ type slot struct {
 	seen     uint64      // seq of the last tick that stepped the token
 	present  uint64      // seq of the last tick that named it in vain
 	cap, vol int64       // whole USD, last accepted
+	id       market.ID
 }
 
 // Shard owns some of the tokens and makes its part of every tick. Not safe for
@@ -23,6 +24,7 @@ type slot struct {
 type Shard struct {
 	cfg    *quality.Config
 	tokens []*token.Token
+	pool   token.Pool // of their snapshots
 	slots  []slot
 	snaps  []*market.Snapshot  // copied before a change while shared with a board
 	index  map[market.ID]int32 // likewise
@@ -30,9 +32,16 @@ type Shard struct {
 	poll   bool // the tick is an accepted or unchanged poll: absence counts
 	quiet  bool // the poll equals the one before: quotes only say who is there
 
+	// The plan's quotes for this shard, in order, and where the gate saw their
+	// tokens: hints, good for quotes that are stepped in that order.
+	quotes []*market.Quote
+	at     []int32
+	next   int // the first that was not stepped yet
+
 	swept       int32 // slots that the sweep of this tick has done
 	changes     []market.Change
 	removed     []market.ID
+	presence    market.Presence
 	snapsShared bool
 	indexShared bool
 
@@ -41,6 +50,7 @@ type Shard struct {
 	undo    int32 // slot of the last Step, −1 when there is nothing to undo
 	born    bool  // the last Step made its token
 	changed int   // len(changes) before the last Step
+	backs   int   // len(presence.Back) before it
 }
 
 // NewShard returns a shard without tokens.
@@ -66,9 +76,10 @@ func (s *Shard) IDs(yield func(market.ID) bool) {
 	}
 }
 
-// Begin opens a plan's tick.
-func (s *Shard) Begin(p *Plan) {
+// Begin opens a plan's tick; the shard is the i-th.
+func (s *Shard) Begin(p *Plan, i int) {
 	s.begin(&p.env, p.kind, p.verdict)
+	s.quotes, s.at = p.quotes[i], p.positions[i]
 }
 
 func (s *Shard) begin(env *market.Env, kind market.TickKind, verdict market.Verdict) {
@@ -76,14 +87,16 @@ func (s *Shard) begin(env *market.Env, kind market.TickKind, verdict market.Verd
 	s.poll = kind == market.TickPoll && verdict != market.Poisoned
 	s.quiet = s.poll && verdict == market.Unchanged
 	s.changes, s.removed = make([]market.Change, 0, len(s.changes)+8), nil
+	s.presence = market.Presence{}
 	s.undo, s.swept = -1, 0
+	s.quotes, s.at, s.next = nil, nil, 0
 }
 
 // Step hands a quote to its token, making the token if it is new. If the token
 // panics, Undo puts it back exactly as it was.
 func (s *Shard) Step(q *market.Quote) {
 	s.undo = -1
-	i, ok := s.index[q.ID]
+	i, ok := s.find(q)
 	if !ok {
 		i = s.add(token.NewWith(q.ID, s.cfg))
 	}
@@ -100,7 +113,37 @@ func (s *Shard) Step(q *market.Quote) {
 		q = nil
 	}
 	s.record(i, snap, mask, q)
-	s.slots[i].seen, s.slots[i].gone = s.env.Seq, 0
+	s.slots[i].seen = s.env.Seq
+	s.arrive(i, q != nil)
+}
+
+// arrive notes that the poll names a token; without a row the journal is told
+// where that is news.
+func (s *Shard) arrive(i int32, row bool) {
+	slot := &s.slots[i]
+	if slot.gone != 0 && !row {
+		s.presence.Back = append(s.presence.Back, s.tokens[i].ID())
+	}
+	slot.gone = 0
+}
+
+// find returns the slot of a quote's token: where the gate saw it, if the quote
+// is the plan's next one and the token is still there, else by its id.
+func (s *Shard) find(q *market.Quote) (int32, bool) {
+	if s.next < len(s.quotes) && s.quotes[s.next] == q {
+		i := s.at[s.next]
+		s.next++
+		if s.holds(i, q.ID) {
+			return i, true
+		}
+	}
+	i, ok := s.index[q.ID]
+	return i, ok
+}
+
+// holds reports whether slot i is that of a token.
+func (s *Shard) holds(i int32, id market.ID) bool {
+	return i >= 0 && int(i) < len(s.slots) && s.slots[i].id == id
 }
 
 // save notes what Undo needs to put a token back.
@@ -109,14 +152,19 @@ func (s *Shard) save(i int32) *token.Token {
 	t := s.tokens[i]
 	t.Save(&s.mark)
 	s.undo, s.born, s.changed, s.before = i, false, len(s.changes), s.slots[i]
+	s.backs = len(s.presence.Back)
 	return t
 }
 
 // Present notes that the poll names a token whose quote was given up, so that
 // it does not count as gone.
 func (s *Shard) Present(id market.ID) {
+	if s.next < len(s.quotes) && s.quotes[s.next].ID == id {
+		s.next++ // it will not be stepped
+	}
 	if i, ok := s.index[id]; ok {
-		s.slots[i].present, s.slots[i].gone = s.env.Seq, 0
+		s.slots[i].present = s.env.Seq
+		s.arrive(i, false)
 	}
 }
 
@@ -146,6 +194,7 @@ func (s *Shard) Undo() {
 	s.undo = -1
 	clear(s.changes[s.changed:])
 	s.changes = s.changes[:s.changed]
+	s.presence.Back = s.presence.Back[:s.backs]
 	if s.born {
 		s.drop(i)
 		return
@@ -166,7 +215,8 @@ func (s *Shard) add(t *token.Token) int32 {
 	i := int32(len(s.tokens))
 	s.index[t.ID()] = i
 	s.tokens = append(s.tokens, t)
-	s.slots = append(s.slots, slot{})
+	t.Share(&s.pool)
+	s.slots = append(s.slots, slot{id: t.ID()})
 	if s.snapsShared {
 		s.snaps = append(make([]*market.Snapshot, 0, 2*len(s.snaps)+8), s.snaps...)
 		s.snapsShared = false
@@ -218,6 +268,7 @@ func (s *Shard) sweep(i int32) bool {
 	}
 	if s.poll && slot.gone == 0 && slot.present != s.env.Seq {
 		slot.gone = s.env.Now
+		s.presence.Absent = append(s.presence.Absent, s.tokens[i].ID())
 	}
 	if slot.gone != 0 && s.env.Now.Sub(slot.gone) >= RetireAfter {
 		s.removed = append(s.removed, s.tokens[i].ID())
@@ -233,7 +284,7 @@ func (s *Shard) sweep(i int32) bool {
 
 // Finish closes the tick. The returned slices belong to the caller.
 func (s *Shard) Finish() Part {
-	p := Part{Changes: s.changes, Removed: s.removed, Snapshots: s.snaps, Index: s.index}
+	p := Part{Changes: s.changes, Removed: s.removed, Presence: s.presence, Snapshots: s.snaps, Index: s.index}
 	s.snapsShared, s.indexShared = true, true
 	p.Totals.Tokens = len(s.tokens)
 	for i := range s.slots {

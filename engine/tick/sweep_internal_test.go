@@ -22,7 +22,7 @@ func TestSweepGoesOnBehindAPanic(t *testing.T) {
 	sick := s.tokens[4]
 	s.tokens[4] = nil
 	p := m.Engine.Clock(m.Engine.Deadline())
-	s.Begin(p)
+	s.Begin(p, 0)
 	panics := 0
 	sweep := func() (done bool) {
 		defer func() {
@@ -56,7 +56,7 @@ func TestPresentTokenIsNotGone(t *testing.T) {
 	b2.ReceivedAt += 60_000
 	b2.Quotes = b.Quotes[:1]
 	p := m.Engine.Poll(&b2, b2.ReceivedAt)
-	s.Begin(p)
+	s.Begin(p, 0)
 	for _, q := range p.Quotes(0) {
 		s.Step(q)
 	}

@@ -34,7 +34,16 @@ const shown = market.Mask(1)<<3 - 1 // price, market_cap, volume_24h
 
 // batch is the whole list at a time; each token moves with probability share.
 func (w *walk) batch(at market.Time, share float64) *market.Batch {
-	b := &market.Batch{Source: market.SourceMarket, Simulated: true, ReceivedAt: at, Cadence: 60 * market.Second}
+	b := new(market.Batch)
+	w.fill(b, at, share)
+	return b
+}
+
+// fill makes b what batch returns, in the memory that b has.
+func (w *walk) fill(b *market.Batch, at market.Time, share float64) {
+	*b = market.Batch{
+		Source: market.SourceMarket, Simulated: true, ReceivedAt: at, Cadence: 60 * market.Second, Quotes: b.Quotes[:0],
+	}
 	for i := range w.prices {
 		if w.r.Float64() < share {
 			w.prices[i] *= 1 + 0.01*w.r.NormFloat64()
@@ -48,7 +57,6 @@ func (w *walk) batch(at market.Time, share float64) *market.Batch {
 		}
 		b.Quotes = append(b.Quotes, q)
 	}
-	return b
 }
 
 func (w *walk) quote(i int, at market.Time) market.Quote {
@@ -273,7 +281,7 @@ func TestUndo(t *testing.T) {
 		poll(plain, x)
 		p := tried.Engine.Poll(y, at)
 		s := tried.Shards[0]
-		s.Begin(p)
+		s.Begin(p, 0)
 		for j, q := range p.Quotes(0) {
 			if (i+j)%3 == 0 {
 				bad := *q
@@ -289,7 +297,7 @@ func TestUndo(t *testing.T) {
 	}
 	s := tried.Shards[0]
 	p := tried.Engine.Poll(&market.Batch{ReceivedAt: at + 1, Cadence: 60_000}, at+1)
-	s.Begin(p)
+	s.Begin(p, 0)
 	stranger := a.quote(3, at)
 	stranger.ID = 999
 	s.Step(&stranger)
@@ -303,6 +311,7 @@ func TestUndo(t *testing.T) {
 func journalOf(tk *market.Tick) *market.JournalTick {
 	jt := &market.JournalTick{
 		Env: tk.Env, Kind: tk.Kind, Verdict: tk.Verdict, Position: tk.Position, SourceTime: tk.SourceTime, Removed: tk.Removed,
+		Presence: tk.Presence, Rejection: tk.Rejection,
 	}
 	for c := range tk.Changes {
 		jt.Rows = append(jt.Rows, market.JournalRow{ID: c.Snap.ID, Mask: c.Mask, Quote: c.Quote})

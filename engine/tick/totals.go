@@ -13,17 +13,20 @@ func wholeUSD(d market.Decimal) int64 {
 	if d.IsNull() || d.Mant <= 0 {
 		return 0
 	}
-	m := d.Mant
-	for e := d.Exp; e < 0 && m > 0; e++ {
-		m /= 10
+	e := int(d.Exp)
+	switch {
+	case e <= -len(pow10):
+		return 0
+	case e < 0:
+		return d.Mant / pow10[-e]
+	case e < len(pow10) && d.Mant <= math.MaxInt64/pow10[e]:
+		return d.Mant * pow10[e]
 	}
-	for e := d.Exp; e > 0; e-- {
-		if m > math.MaxInt64/10 {
-			return math.MaxInt64
-		}
-		m *= 10
-	}
-	return m
+	return math.MaxInt64
+}
+
+var pow10 = [...]int64{
+	1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
 }
 
 func addSaturated(a, b int64) int64 {

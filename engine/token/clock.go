@@ -38,7 +38,7 @@ func (t *Token) Clock(env *market.Env) (*market.Snapshot, market.Mask) {
 	if class == was.Freshness() && flags == was.Flags() {
 		return was, 0
 	}
-	d := draft{env: env, snap: new(market.Snapshot), time: t.time}
+	d := draft{env: env, snap: t.pool.next(), time: t.time}
 	*d.snap = *was
 	d.putInt(market.FieldFreshness, int64(class))
 	d.putInt(market.FieldFlags, int64(flags))

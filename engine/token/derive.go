@@ -11,17 +11,25 @@ import (
 // token is excluded nothing of this moves.
 func (t *Token) derive(d *draft) {
 	for p := range market.NumPeriods {
-		tr := t.win.Trend(p)
+		tr := &d.trends[p]
 		d.putInt(p.Direction(), int64(tr.Direction))
 		d.put(p.Change(), market.Fixed(tr.Change, -4))
 		d.put(p.Slope(), market.Fixed(tr.Slope, -9))
-		d.put(p.Coverage(), market.Fixed(tr.Coverage, -2))
+		d.put(p.Coverage(), percents[int(math.RoundToEven(100*tr.Coverage))])
 	}
 	d.put(market.FieldVWAP1h, significant(t.win.VWAP(market.Period1h)))
 	d.put(market.FieldVWAP24h, significant(t.win.VWAP(market.Period24h)))
 	d.put(market.FieldVWAP7d, significant(t.win.VWAP(market.Period7d)))
 	d.put(market.FieldVolatility24h, market.Fixed(t.win.Volatility(), -6))
 }
+
+// percents are the numbers from 0 to 1 of scale −2, which coverages are.
+var percents = func() (all [101]market.Decimal) {
+	for i := range all {
+		all[i] = market.NewDecimal(int64(i), -2)
+	}
+	return all
+}()
 
 // vwapDigits are the significant digits of a published VWAP.
 const vwapDigits = 7
@@ -79,21 +87,18 @@ func (t *Token) finish(d *draft, flags market.Flags) {
 func (t *Token) remarks(d *draft) market.Flags {
 	s := d.snap
 	flags := quality.BorderFlags(d.q, d.env.Simulated)
-	volume := s.Value(market.FieldVolume24h)
-	if d.cap < float64(t.cfg.LowCap) || !volume.IsNull() && volume.Float() < float64(t.cfg.LowVolume) {
+	if d.velocity.cap < float64(t.cfg.LowCap) || d.velocity.in[quality.Volume] < float64(t.cfg.LowVolume) {
 		flags |= market.FlagLowLiquidity
 	}
-	circulating := s.Value(market.FieldCirculatingSupply).Float()
-	if t.supply.Add(d.time, circulating, t.cfg.SupplyMove) {
+	if t.supply.Add(d.time, d.velocity.supply, t.cfg.SupplyMove) {
 		flags |= market.FlagSupplyChange
 	}
-	most := circulating / (1 + t.cfg.SupplyTolerance)
+	most := d.velocity.supply / (1 + t.cfg.SupplyTolerance)
 	if most > s.Value(market.FieldTotalSupply).Float() || most > s.Value(market.FieldMaxSupply).Float() {
 		flags |= market.FlagSupplyInconsistent
 	}
-	reported := s.Value(market.FieldMarketCap).Float()
-	computed := s.Value(market.FieldPrice).Float() * circulating
-	if math.Abs(reported-computed) > t.cfg.CapTolerance*computed {
+	computed := d.velocity.in[quality.Price] * d.velocity.supply
+	if math.Abs(d.velocity.in[quality.Cap]-computed) > t.cfg.CapTolerance*computed {
 		flags |= market.FlagCapDisagreement
 	}
 	return flags
@@ -105,9 +110,8 @@ func dominance(d *draft) market.Decimal {
 	if d.q.Has.Has(market.FieldDominance) && !own.IsNull() && own.Mant >= 0 {
 		return quality.Percent(own)
 	}
-	share := d.snap.Value(market.FieldMarketCap)
-	if share.IsNull() || d.env.TotalCap <= 0 {
+	if d.env.TotalCap <= 0 {
 		return market.Null
 	}
-	return market.Fixed(100*share.Float()/float64(d.env.TotalCap), -4)
+	return market.Fixed(100*d.velocity.in[quality.Cap]/float64(d.env.TotalCap), -4)
 }

@@ -17,8 +17,9 @@ func (t *Token) repeats(q *market.Quote, env *market.Env) bool {
 		return true
 	}
 	// The self-reported inputs are not shown: they count by what they yield.
-	_, v, method, _ := velocity(t.snap, q, 0)
-	return v == t.snap.Value(market.FieldVelocity) && int64(method) == t.snap.Int(market.FieldVelocityMethod)
+	var v turnover
+	v.read(t.snap, q, 0)
+	return v.shown == t.snap.Value(market.FieldVelocity) && int64(v.method) == t.snap.Int(market.FieldVelocityMethod)
 }
 
 // readInputs copies what the quote carries: a missing member keeps its value, a
@@ -85,54 +86,67 @@ func (d *draft) readInfo() {
 
 // readVelocity computes the velocity from the inputs as they are shown now.
 func (d *draft) readVelocity() {
-	divisor, v, method, reason := velocity(d.snap, d.q, d.negative)
-	d.cap, d.velocity = divisor, math.NaN()
-	if !v.IsNull() {
-		d.velocity = d.snap.Value(market.FieldVolume24h).Float() / divisor
-	}
-	d.put(market.FieldVelocity, v)
-	d.putInt(market.FieldVelocityMethod, int64(method))
-	d.putInt(market.FieldVelocityReason, int64(reason))
+	v := &d.velocity
+	v.read(d.snap, d.q, d.negative)
+	d.put(market.FieldVelocity, v.shown)
+	d.putInt(market.FieldVelocityMethod, int64(v.method))
+	d.putInt(market.FieldVelocityReason, int64(v.reason))
 }
 
-// velocity returns volume / cap rounded to its scale, what it was divided by
-// (NaN where there is no cap), and how or why not. negative are the inputs that
-// were refused.
-func velocity(s *market.Snapshot, q *market.Quote, negative market.Mask) (divisor float64, v market.Decimal, m market.Method, r market.Reason) {
-	divisor, m = capOf(s, q)
-	volume := s.Value(market.FieldVolume24h)
+// turnover is a velocity and what it was made of; NaN stands for null.
+type turnover struct {
+	in     [quality.NumInputs]float64
+	supply float64
+	cap    float64 // the divisor
+	ratio  float64 // volume / cap
+	shown  market.Decimal
+	method market.Method
+	reason market.Reason
+}
+
+// read computes volume / cap, also rounded to its scale, with how or why not.
+// negative are the inputs that were refused.
+func (v *turnover) read(s *market.Snapshot, q *market.Quote, negative market.Mask) {
+	v.in[quality.Price] = s.Value(market.FieldPrice).Float()
+	v.in[quality.Cap] = s.Value(market.FieldMarketCap).Float()
+	v.in[quality.Volume] = s.Value(market.FieldVolume24h).Float()
+	v.supply = s.Value(market.FieldCirculatingSupply).Float()
+	v.capOf(q)
+	volume := v.in[quality.Volume]
+	var none market.Reason
 	switch {
-	case volume.IsNull() && negative.Has(market.FieldVolume24h):
-		return divisor, market.Null, market.MethodNone, market.ReasonRejected
-	case volume.IsNull():
-		return divisor, market.Null, market.MethodNone, market.ReasonNoVolume
-	case m == market.MethodNone && negative&capInputs != 0:
-		return divisor, market.Null, market.MethodNone, market.ReasonRejected
-	case m == market.MethodNone:
-		return divisor, market.Null, market.MethodNone, market.ReasonNoCap
+	case math.IsNaN(volume) && negative.Has(market.FieldVolume24h):
+		none = market.ReasonRejected
+	case math.IsNaN(volume):
+		none = market.ReasonNoVolume
+	case v.method == market.MethodNone && negative&capInputs != 0:
+		none = market.ReasonRejected
+	case v.method == market.MethodNone:
+		none = market.ReasonNoCap
+	default:
+		v.ratio = volume / v.cap
+		if v.shown = market.Fixed(v.ratio, -9); !v.shown.IsNull() {
+			return
+		}
+		none = market.ReasonRejected // beyond 1e100: no provider means that
 	}
-	v = market.Fixed(volume.Float()/divisor, -9)
-	if v.IsNull() { // beyond 1e100: no provider means that
-		return divisor, v, market.MethodNone, market.ReasonRejected
-	}
-	return divisor, v, m, market.ReasonNone
+	v.ratio, v.shown, v.method, v.reason = math.NaN(), market.Null, market.MethodNone, none
 }
 
 // capInputs are the members that a cap can come from.
 const capInputs = 1<<(market.FieldMarketCap-1) | 1<<(market.FieldPrice-1) | 1<<(market.FieldCirculatingSupply-1)
 
-// capOf returns the cap that a velocity is divided by: the reported one, else
+// capOf finds the cap that a velocity is divided by: the reported one, else
 // price × circulating supply, else the self-reported one.
-func capOf(s *market.Snapshot, q *market.Quote) (float64, market.Method) {
-	if c := s.Value(market.FieldMarketCap); c.Positive() {
-		return c.Float(), market.MethodReportedCap
+func (v *turnover) capOf(q *market.Quote) {
+	switch price := v.in[quality.Price]; {
+	case v.in[quality.Cap] > 0:
+		v.cap, v.method = v.in[quality.Cap], market.MethodReportedCap
+	case price > 0 && v.supply > 0:
+		v.cap, v.method = price*v.supply, market.MethodComputedCap
+	case q.SelfReportedCap.Positive():
+		v.cap, v.method = q.SelfReportedCap.Float(), market.MethodSelfReportedCap
+	default:
+		v.cap = math.NaN()
 	}
-	price, supply := s.Value(market.FieldPrice), s.Value(market.FieldCirculatingSupply)
-	if price.Positive() && supply.Positive() {
-		return price.Float() * supply.Float(), market.MethodComputedCap
-	}
-	if q.SelfReportedCap.Positive() {
-		return q.SelfReportedCap.Float(), market.MethodSelfReportedCap
-	}
-	return math.NaN(), market.MethodNone
 }

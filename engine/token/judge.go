@@ -33,21 +33,21 @@ var outlierFlags = [quality.NumInputs]market.Flags{
 // judge decides whether the sample may enter the window, which it does here. It
 // returns the outlier flags and whether the window got anything.
 func (t *Token) judge(d *draft) (flags market.Flags, grew bool) {
-	s := sample{time: d.time, velocity: d.velocity, in: [quality.NumInputs]float64{
-		quality.Price:  d.snap.Value(market.FieldPrice).Float(),
-		quality.Cap:    d.snap.Value(market.FieldMarketCap).Float(),
-		quality.Volume: d.snap.Value(market.FieldVolume24h).Float(),
-	}}
+	s := sample{time: d.time, velocity: d.velocity.ratio, in: d.velocity.in}
 	t.prior, t.stepped, t.fate = t.level, 0, fateNone
-	s.level = t.level.Check(s.velocity, t.lows.Bound(), &t.win, t.cfg)
+	bound := 0.0
+	if s.velocity > t.cfg.LevelFloor { // else the rule does not look at it
+		bound = t.lows.Bound()
+	}
+	s.level = t.level.Check(s.velocity, bound, &t.win, t.cfg)
 	t.step(&s)
 	if s.jumped != 0 {
-		grew = t.confirm(&s)
+		grew = t.confirm(d, &s)
 	}
 	if s.clean() {
 		t.held = t.held[:0]
 		d.accept()
-		return 0, t.enter(&s) || grew
+		return 0, t.enter(d, &s) || grew
 	}
 	for i, f := range outlierFlags {
 		if s.jumped>>i&1 != 0 {
@@ -73,7 +73,7 @@ func (t *Token) step(s *sample) {
 		case t.steps[i].Jump(x, i, t.cfg):
 			s.jumped |= 1 << i
 		default:
-			t.steps[i].Accept(x)
+			t.steps.Accept(i, x)
 			t.stepped |= 1 << i
 		}
 	}
@@ -82,7 +82,7 @@ func (t *Token) step(s *sample) {
 // confirm ends the jump of every input in which the sample and the two held
 // before it agree, lets in what was held for nothing else, and reports whether
 // the window got anything.
-func (t *Token) confirm(s *sample) (grew bool) {
+func (t *Token) confirm(d *draft, s *sample) (grew bool) {
 	n := len(t.held)
 	if n < confirmations-1 {
 		return false
@@ -93,14 +93,14 @@ func (t *Token) confirm(s *sample) (grew bool) {
 			continue
 		}
 		for j := range run {
-			t.steps[i].Accept(run[j].in[i])
+			t.steps.Accept(i, run[j].in[i])
 			run[j].jumped &^= 1 << i
 		}
-		t.steps[i].Accept(s.in[i])
+		t.steps.Accept(i, s.in[i])
 		s.jumped &^= 1 << i
 		t.stepped |= 1 << i
 	}
-	return t.release(run)
+	return t.release(d, run)
 }
 
 // agree reports whether input i jumped in all of the run and in s, to values
@@ -118,11 +118,11 @@ func (t *Token) agree(run []sample, s *sample, i int) bool {
 
 // release moves the held samples that have become clean into the window, oldest
 // first. What is older than the newest of them is no longer part of a run.
-func (t *Token) release(run []sample) (grew bool) {
+func (t *Token) release(d *draft, run []sample) (grew bool) {
 	keep := 0
 	for j := range run {
 		if run[j].clean() {
-			grew = t.add(&run[j]) || grew
+			grew = t.add(d, &run[j]) || grew
 			keep = j + 1
 		}
 	}
@@ -151,8 +151,8 @@ func (t *Token) hold(s *sample) {
 }
 
 // enter puts the newest sample into the window.
-func (t *Token) enter(s *sample) bool {
-	if !t.add(s) {
+func (t *Token) enter(d *draft, s *sample) bool {
+	if !t.add(d, s) {
 		return false
 	}
 	t.fate = fateAccepted
@@ -160,14 +160,14 @@ func (t *Token) enter(s *sample) bool {
 }
 
 // add puts a sample into the window unless there is nothing in it to keep.
-func (t *Token) add(s *sample) bool {
+func (t *Token) add(d *draft, s *sample) bool {
 	if math.IsNaN(s.in[quality.Price]) && math.IsNaN(s.velocity) {
 		return false
 	}
 	t.lows.Add(s.time, s.velocity)
-	t.win.Add(window.Sample{
+	t.win.Follow(window.Sample{
 		Time: s.time, Price: s.in[quality.Price], Volume: s.in[quality.Volume], Velocity: s.velocity,
-	})
+	}, &d.trends)
 	return true
 }
 

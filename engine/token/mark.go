@@ -7,8 +7,8 @@ import (
 
 // Mark holds what a Step may change. It is large; keep one and reuse it.
 type Mark struct {
-	token  Token
-	rings  [quality.NumInputs][quality.StepRing]float32
+	core   core
+	rings  [quality.NumInputs]quality.StepMark
 	held   [maxHeld]sample
 	supply quality.SupplyMark
 	win    window.Mark
@@ -16,9 +16,9 @@ type Mark struct {
 
 // Save notes the token's state before a Step.
 func (t *Token) Save(m *Mark) {
-	m.token = *t
+	m.core = t.core
 	for i := range t.steps {
-		t.steps[i].CopyRing(&m.rings[i])
+		t.steps[i].SaveRing(&m.rings[i])
 	}
 	copy(m.held[:], t.held)
 	t.supply.Save(&m.supply)
@@ -29,13 +29,11 @@ func (t *Token) Save(m *Mark) {
 // must be its newest. A Step that panicked half way is undone too. At most one
 // Step, with any number of Clocks, may have come in between.
 func (t *Token) Restore(m *Mark) {
-	win := t.win
-	*t = m.token
-	t.win = win
+	t.core = m.core
 	t.win.Restore(&m.win)
 	t.supply.Restore(&m.supply)
 	copy(t.held, m.held[:])
 	for i := range t.steps {
-		t.steps[i].PutRing(&m.rings[i])
+		t.steps[i].RestoreRing(&m.rings[i])
 	}
 }

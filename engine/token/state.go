@@ -60,9 +60,7 @@ func DecodeWith(id market.ID, cfg *quality.Config, blob []byte, cells []market.C
 	t.still.Since = market.Time(c.Int())
 	t.still.Polls = c.Uint()
 	t.decodeHeld(c)
-	for i := range t.steps {
-		t.steps[i].DecodeState(c)
-	}
+	t.steps.DecodeState(c)
 	t.level.DecodeState(c)
 	t.prior.DecodeState(c)
 	t.lows.DecodeState(c)

@@ -1,6 +1,9 @@
 package token
 
-import "github.com/velocimeter/velocimeter/engine/market"
+import (
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/engine/window"
+)
 
 // draft is a snapshot in the making.
 type draft struct {
@@ -10,9 +13,9 @@ type draft struct {
 	mask market.Mask
 
 	time     market.Time
-	velocity float64     // unrounded; NaN where null
-	cap      float64     // what the velocity was divided by; NaN where there is none
-	negative market.Mask // members of the quote that were below zero
+	negative market.Mask   // members of the quote that were below zero
+	velocity turnover      // of what is shown now
+	trends   window.Trends // as of the newest sample that entered the window
 }
 
 // put stores a field and notes whether that changed it.
@@ -46,7 +49,8 @@ func (t *Token) Step(q *market.Quote, env *market.Env) (*market.Snapshot, market
 		t.counts.Corrected++
 		t.takeBack()
 	}
-	d := t.draft(q, env, at)
+	d := draft{q: q, env: env, time: at}
+	t.begin(&d)
 	d.readInputs()
 	d.readVelocity()
 	flags, grew := t.judge(&d)
@@ -57,15 +61,15 @@ func (t *Token) Step(q *market.Quote, env *market.Env) (*market.Snapshot, market
 	return t.publish(&d)
 }
 
-// draft begins the next snapshot: a copy of the last one, or one where every
+// begin makes the next snapshot: a copy of the last one, or one where every
 // value is null.
-func (t *Token) draft(q *market.Quote, env *market.Env, at market.Time) draft {
-	d := draft{q: q, env: env, snap: new(market.Snapshot), time: at}
+func (t *Token) begin(d *draft) {
+	s := t.pool.next()
+	d.snap = s
 	if t.snap != nil {
-		*d.snap = *t.snap
-		return d
+		*s = *t.snap
+		return
 	}
-	s := d.snap
 	s.ID, s.Info = t.id, noInfo
 	for i := range s.Exp {
 		s.Exp[i] = market.NullExp
@@ -78,7 +82,6 @@ func (t *Token) draft(q *market.Quote, env *market.Env, at market.Time) draft {
 		}
 	}
 	s.AcceptedPrice, s.AcceptedCap, s.AcceptedVolume = market.Null, market.Null, market.Null
-	return d
 }
 
 var noInfo = new(market.Info)

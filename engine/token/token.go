@@ -8,10 +8,16 @@ import (
 
 // Token is one token's state machine. It is not safe for concurrent use.
 type Token struct {
-	id   market.ID
-	cfg  *quality.Config
+	core
+	win window.Window
+}
+
+// core is all of a token but its windows: what a Mark copies whole.
+type core struct {
 	snap *market.Snapshot
-	win  window.Window
+	cfg  *quality.Config
+	pool *Pool // nil: none
+	id   market.ID
 
 	time market.Time // source time of the current values
 	seen market.Time // when the token was last in an answer
@@ -20,7 +26,7 @@ type Token struct {
 	cadence   market.Millis
 	confirmed market.Time
 
-	steps  [quality.NumInputs]quality.Step
+	steps  quality.Steps
 	level  quality.Level
 	lows   quality.Lows
 	supply quality.Supply
@@ -68,7 +74,7 @@ func NewWith(id market.ID, cfg *quality.Config) *Token {
 		cfg = defaults
 	}
 	cfg = cfg.Complete()
-	return &Token{id: id, cfg: cfg, win: newWindow(cfg)}
+	return &Token{core: core{id: id, cfg: cfg}, win: newWindow(cfg)}
 }
 
 func newWindow(cfg *quality.Config) window.Window {

@@ -14,6 +14,9 @@ type Trend struct {
 	Coverage  float64 // 0…1; 0 where no sample has a velocity
 }
 
+// Trends are the trends of all periods as of one sample.
+type Trends [market.NumPeriods]Trend
+
 const (
 	minCoverage = 0.5 // below this, or under minSamples, a trend is insufficient
 	minSamples  = 3
@@ -23,43 +26,50 @@ const (
 	fewCells = 16
 )
 
-// base returns what the change over p is measured against: the last sample with
-// a velocity at or before the period if it is at most a quarter of it older,
-// else the first inside. before tells the two apart; t is 0 where there is none.
-func (w *Window) base(p market.Period) (t int64, v float32, before bool) {
+// base is what the change over a period is measured against.
+type base struct {
+	t      int64 // 0 where there is none
+	v      float32
+	before bool // at or before the period, not inside
+}
+
+// base returns the last sample with a velocity at or before the period if it is
+// at most a quarter of it older, else the first inside.
+func (w *Window) base(p market.Period) base {
 	a, length := &w.trends[p], int64(p.Length())
 	switch {
 	case a.baseT != 0 && a.baseT >= w.open.t-length-length/4:
-		return a.baseT, a.baseV, true
+		return base{a.baseT, a.baseV, true}
 	case a.n > 0:
 		if a.firstT == 0 {
 			w.findFirst(p)
 		}
-		return a.firstT, a.firstV, false
+		return base{a.firstT, a.firstV, false}
 	case w.open.moves():
-		return w.open.t, w.open.veloc, false
+		return base{w.open.t, w.open.veloc, false}
 	}
-	return 0, 0, false
+	return base{}
 }
 
-// change returns the change in percent and the coverage of p.
-func (w *Window) change(p market.Period) (change, coverage float64) {
-	t, v, _ := w.base(p)
-	if t == 0 {
+// change returns the change in percent since b and the coverage of p.
+func (w *Window) change(p market.Period, b base) (change, coverage float64) {
+	if b.t == 0 {
 		return math.NaN(), 0
 	}
 	length := int64(p.Length())
-	coverage = float64(w.open.t-max(t, w.open.t-length)) / float64(length)
-	if v == 0 {
+	coverage = float64(w.open.t-max(b.t, w.open.t-length)) / float64(length)
+	if b.v == 0 {
 		return math.NaN(), coverage
 	}
-	return 100 * (float64(w.open.veloc) - float64(v)) / float64(v), coverage
+	return 100 * (float64(w.open.veloc) - float64(b.v)) / float64(b.v), coverage
 }
 
-// turn evaluates the directions, once per sample.
-func (w *Window) turn() {
+// turn evaluates the directions, once per sample, and with them all trends if
+// they are wanted.
+func (w *Window) turn(all *Trends) {
 	for p := range market.NumPeriods {
-		change, coverage := w.change(p)
+		b := w.base(p)
+		change, coverage := w.change(p, b)
 		d := market.Stable
 		switch {
 		case coverage < minCoverage || math.IsNaN(change) || w.CountIn(p) < minSamples:
@@ -70,6 +80,10 @@ func (w *Window) turn() {
 			d = market.Decreasing
 		}
 		w.dirs[p] = d
+		if all != nil {
+			tr := &all[p]
+			tr.Direction, tr.Change, tr.Slope, tr.Coverage = d, change, w.slope(p, b), coverage
+		}
 	}
 }
 
@@ -77,19 +91,19 @@ func (w *Window) turn() {
 // velocity there is no current value to compare: change and slope are NaN and
 // the direction is insufficient.
 func (w *Window) Trend(p market.Period) Trend {
-	change, coverage := w.change(p)
-	return Trend{Direction: w.dirs[p], Change: change, Slope: w.slope(p), Coverage: coverage}
+	b := w.base(p)
+	change, coverage := w.change(p, b)
+	return Trend{Direction: w.dirs[p], Change: change, Slope: w.slope(p, b), Coverage: coverage}
 }
 
 // slope returns the least-squares slope over the samples inside p and the base.
-func (w *Window) slope(p market.Period) float64 {
+func (w *Window) slope(p market.Period, b base) float64 {
 	if !w.open.moves() {
 		return math.NaN()
 	}
 	a := &w.trends[p]
-	baseT, baseV, before := w.base(p)
 	if a.n <= fewCells {
-		return w.slopeOfFew(p)
+		return w.slopeOfFew(p, b)
 	}
 	n, st, stt, sv, stv := float64(a.n), a.st, a.stt, a.sv, a.stv
 	point := func(at int64, veloc float32) {
@@ -97,14 +111,14 @@ func (w *Window) slope(p market.Period) float64 {
 		n, st, stt, sv, stv = n+1, st+t, stt+t*t, sv+v, stv+t*v
 	}
 	point(w.open.t, w.open.veloc)
-	if before {
-		point(baseT, baseV)
+	if b.before {
+		point(b.t, b.v)
 	}
 	return (stv - st*sv/n) / (stt - st*st/n) * float64(market.Hour)
 }
 
 // slopeOfFew fits the line to the points themselves, centred.
-func (w *Window) slopeOfFew(p market.Period) float64 {
+func (w *Window) slopeOfFew(p market.Period, b base) float64 {
 	var ts [fewCells + 2]int64
 	var vs [fewCells + 2]float64
 	n := 0
@@ -112,8 +126,8 @@ func (w *Window) slopeOfFew(p market.Period) float64 {
 		ts[n], vs[n] = t, float64(v)
 		n++
 	}
-	if t, v, before := w.base(p); before {
-		point(t, v)
+	if b.before {
+		point(b.t, b.v)
 	}
 	for it := w.inside(p); it.next(); {
 		if it.c.moves() {

@@ -67,6 +67,11 @@ func New(cfg Config) Window {
 // Add takes the next accepted sample. One with the time of the newest replaces
 // it; an earlier one is a defect of the caller.
 func (w *Window) Add(s Sample) {
+	w.Follow(s, nil)
+}
+
+// Follow is Add and then Trend for every period, unless all is nil.
+func (w *Window) Follow(s Sample, all *Trends) {
 	if int64(s.Time) < w.open.t || s.Time <= 0 || s.Time > maxTime {
 		panic("BUG: samples enter a window in the order of time")
 	}
@@ -86,7 +91,7 @@ func (w *Window) Add(s Sample) {
 			w.resumDue(to, to)
 		}
 	}
-	w.turn()
+	w.turn(all)
 }
 
 // begin takes the first sample of all.

@@ -22,6 +22,8 @@ type Config struct {
 	Store         Store
 	Engine        Engine
 	Limits        Limits
+
+	AllowInsecurePermissions bool
 }
 
 // Log says what is logged and how.

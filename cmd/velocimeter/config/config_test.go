@@ -58,8 +58,8 @@ func TestKeys(t *testing.T) {
 			t.Errorf("keys %v, %v", c, err)
 		}
 	}
-	f("aaaaaaaa", map[string]string{"CMC_API_KEY": "aaaaaaaa"}, "")
-	f("bbbbbbbb|cccccccc", map[string]string{"COINMARKETCAP_KEY_1": "bbbbbbbb", "COINMARKETCAP_KEY_2": "cccccccc", "COINMARKETCAP_KEY_4": "dddddddd"}, "")
+	f("aaaaaaaa", map[string]string{"CMC_API_KEY": "aaaaaaaa"}, "log: {level: info}")
+	f("bbbbbbbb|cccccccc|dddddddd", map[string]string{"COINMARKETCAP_KEY_1": "bbbbbbbb", "COINMARKETCAP_KEY_2": "cccccccc", "COINMARKETCAP_KEY_4": "dddddddd"}, "log: {level: info}")
 	f("eeeeeeee|ffffffff", nil, "coinmarketcap:\n  keys: [eeeeeeee, ffffffff]\n")
 	f("gggggggg", nil, "coinmarketcap:\n  keys: gggggggg\n")
 }
@@ -82,6 +82,9 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 	f("market: 5\n", "FILE:1: market: expected a mapping")
 	f("nonsense: 5\n", "FILE:1: nonsense: unknown setting")
 	f("listen:\n", "FILE:1: listen: has no value")
+	f("", "FILE:1: the file holds no settings")
+	f("# nothing\n", "FILE:1: the file holds no settings")
+	f("replay:\n  speed: 2\n", "FILE:2: replay.speed: needs a replay.file")
 	f("listen: a:1\nlisten: b:2\n", "FILE:2: mapping key \"listen\" already defined")
 	f("listen: &x a:1\n", "FILE:1: listen: anchors, aliases and tags are not understood")
 	f("a: [\n", "FILE:1: ")
@@ -96,7 +99,7 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 	f("replay:\n  loop: true\n", "FILE:2: replay.loop: needs a replay.file")
 	f("listen: a:1\n---\nlisten: b:1\n", "a second document")
 	f(strings.Repeat("#", 2<<20), "larger than 1 MiB")
-	if _, err := config.Load(config.Sources{File: "no-such-file.yaml"}); err == nil || !strings.Contains(err.Error(), `cannot read configuration "no-such-file.yaml": no such file`) {
+	if _, err := config.Load(config.Sources{File: "no-such-file.yaml", FileBy: "--config"}); err == nil || !strings.Contains(err.Error(), `cannot read configuration "no-such-file.yaml" (--config): no such file`) {
 		t.Errorf("missing file: %v", err)
 	}
 	if _, err := config.Load(config.Sources{File: t.TempDir()}); err == nil {
@@ -131,9 +134,46 @@ func TestSecretsStayHidden(t *testing.T) {
 	}
 }
 
+func TestMistypedVariables(t *testing.T) {
+	f := func(pair string, ok bool) {
+		t.Helper()
+		if _, err := config.Load(config.Sources{Environ: []string{"PATH=/bin", pair}}); (err == nil) != ok {
+			t.Errorf("%s: %v", pair, err)
+		}
+	}
+	f("VELOCIMETER_LISTEN=127.0.0.1:1", true)
+	f("VELOCIMETER_CONFIG=x", true)
+	f("VELOCIMETER_LISTN=127.0.0.1:1", false)
+	f("VELOCIMETER_NOPE=1", false)
+	f("VELOCIMETER_SERVICE_HOST=10.0.0.1", true)
+	f("VELOCIMETER_PORT_8080_TCP=tcp://10.0.0.1:8080", true)
+	f("VELOCIMETER_PORT=tcp://10.0.0.1:8080", true)
+}
+
+// A file with keys is nobody else's to read.
+func TestKeyFilePermissions(t *testing.T) {
+	name := write(t, "coinmarketcap:\n  keys: abcdefgh12345678\n")
+	f := func(mode os.FileMode, want string) {
+		t.Helper()
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := config.Load(config.Sources{File: name})
+		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "abcdefgh")) {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+	f(0o600, "")
+	f(0o400, "")
+	f(0o644, ":2: coinmarketcap.keys: others can read this file (mode 0644)")
+	f(0o640, "mode 0640")
+	name = write(t, "allow_insecure_permissions: true\ncoinmarketcap:\n  keys: abcdefgh12345678\n")
+	f(0o644, "")
+}
+
 // A printed configuration is a configuration file that says the same.
 func TestPrintedFileReadsBack(t *testing.T) {
-	c, err := config.Load(config.Sources{Flags: map[string]string{"listen": "127.0.0.1:1234", "dirt": "0.25", "speed": "max"}})
+	c, err := config.Load(config.Sources{Flags: map[string]string{"listen": "127.0.0.1:1234", "dirt": "0.25", "market-tick": "2s"}})
 	if err != nil {
 		t.Fatal(err)
 	}

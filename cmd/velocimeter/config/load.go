@@ -21,7 +21,10 @@ type Sources struct {
 	// Command is whose flags these are: two commands may use one name. 0 for all.
 	Command Command
 	Env     func(string) (string, bool)
+	// Environ lists the environment, NAME=value, to find mistyped names; may be nil.
+	Environ []string
 	File    string // "" for none
+	FileBy  string // what named the file, such as --config
 }
 
 // Loaded is a valid configuration and the origin of every value.
@@ -30,13 +33,20 @@ type Loaded struct {
 	Values map[string]Value // by Setting.Path
 }
 
-// ErrInvalid is in the chain of every error of Load.
+// ErrInvalid is what every error of Load is, for errors.Is.
 var ErrInvalid = errors.New("the configuration is invalid")
+
+// invalidError is every problem of a configuration, one a line.
+type invalidError struct{ problems []error }
+
+func (e *invalidError) Error() string        { return errors.Join(e.problems...).Error() }
+func (e *invalidError) Is(target error) bool { return target == ErrInvalid }
 
 // Load reads all sources and validates the result. The error joins every
 // problem that was found, one line each.
 func Load(src Sources) (*Loaded, error) {
-	file, problems := readFile(src.File)
+	file, problems := readFile(src)
+	problems = append(problems, strangers(src.Environ)...)
 	l := &Loaded{Values: make(map[string]Value, len(table))}
 	for i := range table {
 		s := &table[i]
@@ -53,7 +63,7 @@ func Load(src Sources) (*Loaded, error) {
 		problems = l.crossCheck()
 	}
 	if len(problems) > 0 {
-		return nil, fmt.Errorf("%w:\n%w", ErrInvalid, errors.Join(problems...))
+		return nil, &invalidError{problems}
 	}
 	return l, nil
 }
@@ -81,17 +91,35 @@ func pick(s *Setting, src Sources, file map[string]Value) (Value, bool) {
 	return Value{s.Default, "default"}, s.Default != ""
 }
 
-// numberedKeys joins COINMARKETCAP_KEY_1, _2 … up to the first that is missing.
+// numberedKeys joins COINMARKETCAP_KEY_1, _2 and so on up to _64; some may be missing.
 func numberedKeys(env func(string) (string, bool)) (Value, bool) {
 	var keys []string
 	for i := 1; i <= 64; i++ {
 		k, ok := env("COINMARKETCAP_KEY_" + strconv.Itoa(i))
-		if !ok || k == "" {
-			break
+		if ok && k != "" {
+			keys = append(keys, k)
 		}
-		keys = append(keys, k)
 	}
 	return Value{strings.Join(keys, ","), "COINMARKETCAP_KEY_1…"}, len(keys) > 0
+}
+
+// strangers finds variables that look like settings and are none. What
+// container platforms inject for a service of our name is let pass.
+func strangers(environ []string) (problems []error) {
+	known := map[string]bool{"VELOCIMETER_CONFIG": true, "VELOCIMETER_TEST_MAIN": true}
+	for _, s := range table {
+		for _, name := range s.Env {
+			known[name] = true
+		}
+	}
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		injected := name == "VELOCIMETER_PORT" || strings.HasPrefix(name, "VELOCIMETER_PORT_") || strings.HasPrefix(name, "VELOCIMETER_SERVICE_")
+		if strings.HasPrefix(name, "VELOCIMETER_") && !known[name] && !injected {
+			problems = append(problems, fmt.Errorf("%s: unknown setting in the environment; `velocimeter config print` lists the known ones", name))
+		}
+	}
+	return problems
 }
 
 // crossCheck finds what no single setting shows.
@@ -106,8 +134,8 @@ func (l *Loaded) crossCheck() (problems []error) {
 		bad("engine.trend_off", "%v is above engine.trend_on, %v", l.Engine.TrendOff, l.Engine.TrendOn)
 	}
 	if l.Replay.File == "" {
-		for _, path := range []string{"replay.loop", "replay.from_start"} {
-			if l.Values[path].Text == "true" {
+		for _, path := range []string{"replay.speed", "replay.loop", "replay.from_start"} {
+			if s, _ := find(path); l.Values[path].Text != s.Default {
 				bad(path, "needs a replay.file (--replay)")
 			}
 		}

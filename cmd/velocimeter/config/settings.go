@@ -74,6 +74,10 @@ func serverSettings() []Setting {
 			set: choice(func(c *Config) *string { return &c.Log.Format }, "auto", "text", "json"),
 		},
 		{
+			Path: "allow_insecure_permissions", Default: "false", Bool: true, Used: Serve, Help: "let others read a configuration file that holds keys",
+			set: boolean(func(c *Config) *bool { return &c.AllowInsecurePermissions }),
+		},
+		{
 			Path: "limits.connections", Default: "20000", Used: Serve, Help: "stream connections at most",
 			set: integer(func(c *Config) *int { return &c.Limits.Connections }, 1, 1_000_000),
 		},

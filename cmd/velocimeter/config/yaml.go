@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -18,13 +19,14 @@ const maxFileSize = 1 << 20
 // readFile flattens a YAML file into dotted paths. The file may hold mappings
 // and scalars, and a sequence where a setting is a list; anchors, aliases, tags
 // and several documents are refused: no setting needs them.
-func readFile(name string) (map[string]Value, []error) {
+func readFile(src Sources) (map[string]Value, []error) {
+	name := src.File
 	if name == "" {
 		return nil, nil
 	}
-	data, err := readBounded(name)
+	data, mode, err := readBounded(name)
 	if err != nil {
-		return nil, []error{fmt.Errorf("cannot read configuration %q: %w", name, err)}
+		return nil, []error{fmt.Errorf("cannot read configuration %q (%s): %w", name, src.FileBy, err)}
 	}
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
@@ -42,29 +44,42 @@ func readFile(name string) (map[string]Value, []error) {
 		}
 		f.node("", doc.Body)
 	}
+	if len(f.values) == 0 && len(f.problems) == 0 {
+		f.problems = []error{fmt.Errorf("%s:1: the file holds no settings; leave it away to use the defaults", name)}
+	}
+	if v, ok := f.values["coinmarketcap.keys"]; ok && mode&0o077 != 0 && runtime.GOOS != "windows" && f.values["allow_insecure_permissions"].Text != "true" {
+		f.problems = append(f.problems, fmt.Errorf("%s: coinmarketcap.keys: others can read this file (mode %04o): chmod 600 %s, or set allow_insecure_permissions: true", v.Origin, mode, name))
+	}
 	return f.values, f.problems
 }
 
-func readBounded(name string) ([]byte, error) {
-	fh, err := os.Open(name)
+func readBounded(name string) ([]byte, os.FileMode, error) {
+	info, err := os.Stat(name)
 	if err != nil {
 		if pathErr, ok := errors.AsType[*os.PathError](err); ok {
-			return nil, pathErr.Err
+			return nil, 0, pathErr.Err
 		}
-		return nil, err
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, errors.New("it is not a regular file") // opening a pipe would wait for a writer
+	}
+	fh, err := os.Open(name)
+	if err != nil {
+		return nil, 0, errors.New("it is not a readable file")
 	}
 	defer fh.Close() //nolint:errcheck // read only
 	data, err := io.ReadAll(io.LimitReader(fh, maxFileSize+1))
 	if err != nil {
-		return nil, errors.New("it is not a readable file")
+		return nil, 0, errors.New("it is not a readable file")
 	}
 	if len(data) > maxFileSize {
-		return nil, errors.New("it is larger than 1 MiB")
+		return nil, 0, errors.New("it is larger than 1 MiB")
 	}
 	if len(data) >= 3 && string(data[:3]) == "\xef\xbb\xbf" {
 		data = data[3:]
 	}
-	return data, nil
+	return data, info.Mode().Perm(), nil
 }
 
 // yamlError puts the library's position in front, as everywhere else.
