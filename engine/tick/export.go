@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/engine/quality"
 	"github.com/velocimeter/velocimeter/engine/token"
 	"github.com/velocimeter/velocimeter/engine/window"
 )
@@ -112,8 +113,6 @@ func (s *Shard) replayRow(row *market.JournalRow) market.Mask {
 // engineVersion is the version of the engine blob's encoding.
 const engineVersion = 1
 
-var errEngineState = errors.New("engine state is damaged")
-
 // AppendState appends the market-wide counters as of the last sealed tick.
 func (e *Engine) AppendState(dst []byte) []byte {
 	dst = append(dst, engineVersion)
@@ -151,28 +150,29 @@ func boolByte(b bool) byte {
 // Restore takes over the counters of a stored engine; tokens are restored by
 // the shards, and Resume makes the board of both. Call it before the first tick.
 func (e *Engine) Restore(blob []byte) error {
-	r := reader{rest: blob}
-	if v := r.byte(); v != engineVersion {
+	c := quality.NewCursor(blob)
+	if v := c.Byte(); v != engineVersion {
 		return fmt.Errorf("cannot restore engine: state has version %d, this program reads %d", v, engineVersion)
 	}
-	seq := r.uvarint()
-	last := r.env()
+	seq := c.Uint()
+	last := readEnv(c)
 	last.Seq = seq
-	sourceTime, receivedAt := market.Time(r.varint()), market.Time(r.varint())
-	rejections := r.uvarint()
-	n := r.uvarint()
-	if n > uint64(len(r.rest)) {
-		r.bad = true
+	sourceTime, receivedAt := market.Time(c.Int()), market.Time(c.Int())
+	rejections := c.Uint()
+	n := c.Uint()
+	if n > uint64(c.Len()) {
+		c.Fail("number of tombstones")
 		n = 0
 	}
 	graves := make([]market.Tombstone, n)
 	for i := range graves {
-		graves[i] = market.Tombstone{ID: market.ID(r.uvarint()), Seq: r.uvarint(), Time: market.Time(r.varint())}
+		graves[i] = market.Tombstone{ID: market.ID(c.Uint()), Seq: c.Uint(), Time: market.Time(c.Int())}
 	}
-	if r.bad {
-		return errEngineState
+	rest := c.Bytes(uint64(c.Len()))
+	if err := c.Err(); err != nil {
+		return fmt.Errorf("cannot restore engine: %w", err)
 	}
-	if err := e.gate.Restore(r.rest); err != nil {
+	if err := e.gate.Restore(rest); err != nil {
 		return fmt.Errorf("cannot restore engine: %w", err)
 	}
 	e.seq, e.last, e.rejections, e.tombstones = seq, last, rejections, graves
@@ -180,47 +180,11 @@ func (e *Engine) Restore(blob []byte) error {
 	return nil
 }
 
-// reader takes a blob apart and remembers whether it was too short.
-type reader struct {
-	rest []byte
-	bad  bool
-}
-
-func (r *reader) byte() byte {
-	if len(r.rest) == 0 {
-		r.bad = true
-		return 0
-	}
-	b := r.rest[0]
-	r.rest = r.rest[1:]
-	return b
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		r.bad, r.rest = true, nil
-		return 0
-	}
-	r.rest = r.rest[n:]
-	return v
-}
-
-func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.rest)
-	if n <= 0 {
-		r.bad, r.rest = true, nil
-		return 0
-	}
-	r.rest = r.rest[n:]
-	return v
-}
-
-func (r *reader) env() market.Env {
+func readEnv(c *quality.Cursor) market.Env {
 	return market.Env{
-		Now: market.Time(r.varint()), ReceivedAt: market.Time(r.varint()),
-		Source: market.Source(r.byte()), Simulated: r.byte() == 1,
-		Cadence: market.Millis(r.varint()), TotalCap: r.varint(), Moving: r.uvarint(), Confirmed: market.Time(r.varint()),
+		Now: market.Time(c.Int()), ReceivedAt: market.Time(c.Int()),
+		Source: market.Source(c.Byte()), Simulated: c.Byte() == 1,
+		Cadence: market.Millis(c.Int()), TotalCap: c.Int(), Moving: c.Uint(), Confirmed: market.Time(c.Int()),
 	}
 }
 
