@@ -2,7 +2,6 @@ package persist
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -179,14 +178,14 @@ func BenchmarkLoad(b *testing.B) {
 		}
 		if hour.Add(market.Hour) == m.now {
 			for id := range market.ID(tokens) {
-				e.Tokens = append(e.Tokens, market.TokenState{ID: id + 1, Blob: blob})
+				e.Tokens = append(e.Tokens, market.TokenState{ID: id + 1, Blob: blob, Newest: hour.Add(market.Hour)})
 			}
 		}
 		if err := s.Save(e); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.Log(fmt.Sprintf("%+v", s.Stats()))
+	b.Logf("%+v", s.Stats())
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
 	}
@@ -195,7 +194,7 @@ func BenchmarkLoad(b *testing.B) {
 		s := mustOpen(b, o)
 		opened := time.Since(began)
 		n, cells := 0, 0
-		err := s.Tokens(func(_ market.TokenState, c []market.Cell) error {
+		err := s.Tokens(1, func(_ market.TokenState, c []market.Cell) error {
 			n++
 			cells += len(c)
 			return nil

@@ -144,3 +144,34 @@ func (w *walk) afterCrash(c *crasher, states map[uint64]int) {
 	}
 	w.state = w.saved[rec.StateSeq]
 }
+
+// A stop in order right after a crash must not make the lost seqs free again.
+func TestLostStayLost(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	s := mustOpen(t, testOptions(mem))
+	mk := newMaker(1, 3)
+	if err := s.Reserve(100); err != nil {
+		t.Fatal(err)
+	}
+	for seq := range uint64(5) {
+		if err := s.Append(mk.step(seq+1, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	after := mem.CrashClone(vfs.CrashCloneCfg{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for start := range 3 {
+		s := mustOpen(t, testOptions(after))
+		if rec := s.Recovery(); rec.DurableSeq != 5 || rec.NextSeq != 101 || rec.Clean != (start > 0) {
+			t.Errorf("start %d after the crash: durable %d, next %d, clean %v", start, rec.DurableSeq, rec.NextSeq, rec.Clean)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -28,28 +28,25 @@ func (s *Store) History(ctx context.Context, q market.HistoryQuery) (*market.His
 		return nil, ErrClosed
 	}
 	// The mark first: the snapshot may then hold more, which is filtered, never less.
-	durable := s.durable.Load()
+	durable, pending := s.durable.Load(), s.stats.appended.Load()
 	snap := s.db.NewSnapshot()
-	p := past{ctx: ctx, db: snap, id: q.ID, durable: *durable, cutOff: s.cutOff}
-	asked := q
-	q.From = max(q.From, s.opts.Retention.oldest(q.Granularity, durable.at))
+	p := past{
+		ctx: ctx, db: snap, id: q.ID, durable: *durable, cutOff: s.cutOff,
+		pending: pending > durable.seq, oldest: s.opts.Retention.oldest(q.Granularity, durable.at),
+	}
 	page, err := p.page(q)
 	if err := errors.Join(err, snap.Close()); err != nil {
 		return nil, fmt.Errorf("cannot read history of token %d: %w", q.ID, err)
 	}
 	page.DurableSeq = p.durable.seq
-	page.Truncated = s.truncated(asked, *durable)
+	page.Truncated = p.truncated(q, durable.at, market.Time(s.born.Load()))
 	return page, nil
 }
 
-// truncated reports whether retention has dropped some of what was asked for,
-// or some of it is not durable yet.
-func (s *Store) truncated(q market.HistoryQuery, durable mark) bool {
-	if q.To > durable.at && s.stats.appended.Load() > durable.seq {
-		return true
-	}
-	oldest := s.opts.Retention.oldest(q.Granularity, durable.at)
-	return max(q.From, market.Time(s.born.Load())) < oldest && q.From < q.To
+// truncated reports whether retention has dropped some of what was asked for
+// and once recorded, or some of it is not durable yet.
+func (p *past) truncated(q market.HistoryQuery, durable, born market.Time) bool {
+	return q.To > durable && p.pending || max(q.From, born) < min(q.To, p.oldest)
 }
 
 // past reads one token's history as of one instant.
@@ -58,6 +55,9 @@ type past struct {
 	db      *pebble.Snapshot
 	id      market.ID
 	durable mark
+	pending bool        // more was appended than is durable
+	oldest  market.Time // retention keeps nothing before it
+	cadence market.Millis
 	rolled  roll
 	cutOff  []LostRange
 	rows    []record.Row
@@ -85,10 +85,14 @@ func (p *past) page(q market.HistoryQuery) (*market.HistoryPage, error) {
 		p.durable.seq = max(p.durable.seq, p.rolled.seq)
 		p.durable.at = max(p.durable.at, p.rolled.hours-1)
 	}
+	end, err := p.end(q.To)
+	if err != nil {
+		return nil, err
+	}
 	if q.Granularity == market.GranularityRaw {
-		err = p.raw(q, page)
+		err = p.raw(q, end, page)
 	} else {
-		err = p.bars(q, page)
+		err = p.bars(q, end, page)
 	}
 	if errors.Is(err, errStop) {
 		err = nil
@@ -96,17 +100,37 @@ func (p *past) page(q market.HistoryQuery) (*market.HistoryPage, error) {
 	return page, err
 }
 
-func (p *past) bars(q market.HistoryQuery, page *market.HistoryPage) error {
-	width := q.Granularity.Width()
-	from := ceil(q.From, width)
-	if q.After != 0 {
-		from = max(from, record.Floor(q.After, width).Add(width))
+// gapCadences is after how many cadences without a point the raw history shows
+// a gap, and any history one behind the newest tick.
+const gapCadences = 3
+
+// end returns the instant up to which the answer speaks: what was not appended
+// by then never will be. Behind the newest tick that is only so where the next
+// one is overdue, and nothing waits to become durable.
+func (p *past) end(to market.Time) (market.Time, error) {
+	err := p.ticks(p.durable.seq, func(head *record.Head) error {
+		p.cadence = head.Tick.Env.Cadence
+		return nil
+	})
+	known := p.durable.at + 1
+	if to > known && (p.pending || to.Sub(known) <= gapCadences*p.cadence) {
+		to = known
 	}
-	to := min(q.To, p.durable.at+1)
-	cursor := from
-	err := p.stream(q.Granularity, from, ceil(to, width), func(t market.Time, r *record.Row) error {
-		if len(page.Points) == q.Limit {
-			page.Next = page.Points[q.Limit-1].Time
+	return to, err
+}
+
+// bars lists gaps as it meets the points behind them, so a page speaks of the
+// stretch up to its last point, and the last page of the one up to end.
+func (p *past) bars(q market.HistoryQuery, end market.Time, page *market.HistoryPage) error {
+	width := q.Granularity.Width()
+	cursor := ceil(q.From, width)
+	if q.After != 0 {
+		cursor = max(cursor, record.Floor(q.After, width).Add(width))
+	}
+	from, to := max(cursor, p.oldest), ceil(min(q.To, p.durable.at+1), width)
+	err := p.stream(q.Granularity, from, to, func(t market.Time, r *record.Row) error {
+		if n := len(page.Points); n == q.Limit {
+			page.Next = page.Points[n-1].Time
 			return errStop
 		}
 		if t > cursor {
@@ -116,8 +140,8 @@ func (p *past) bars(q market.HistoryQuery, page *market.HistoryPage) error {
 		page.Points = append(page.Points, r.Point(t))
 		return nil
 	})
-	if err == nil && cursor < to {
-		page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: to})
+	if page.Next == 0 && cursor < end {
+		page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: end})
 	}
 	return err
 }

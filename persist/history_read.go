@@ -119,31 +119,28 @@ func (p *past) ticks(seq uint64, fn func(*record.Head) error) error {
 	})
 }
 
-// gapCadences is after how many cadences without any tick the raw history
-// shows a gap.
-const gapCadences = 3
-
-func (p *past) raw(q market.HistoryQuery, page *market.HistoryPage) error {
-	from := q.From
+func (p *past) raw(q market.HistoryQuery, end market.Time, page *market.HistoryPage) error {
+	cursor := max(q.From, 0)
 	if q.After != 0 {
-		from = max(from, q.After+1)
+		cursor = max(cursor, q.After+1)
 	}
-	_, first, _, _, err := lastMinute(p.db, max(from, 0)+1)
+	from := max(cursor, p.oldest)
+	gap := func(to market.Time) {
+		if to.Sub(cursor) > gapCadences*p.cadence {
+			page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: to})
+		}
+	}
+	first, _, _, err := lastMinute(p.db, max(from, 0)+1)
 	if err != nil {
 		return err
 	}
-	cursor := max(from, 0)
-	return p.ticks(first, func(head *record.Head) error {
+	err = p.ticks(first, func(head *record.Head) error {
 		if head.At < from {
 			return nil
 		}
 		if head.At >= q.To {
 			return errStop
 		}
-		if cadence := head.Tick.Env.Cadence; cadence > 0 && head.At.Sub(cursor) > gapCadences*cadence {
-			page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: head.At})
-		}
-		cursor = head.At + 1
 		sample, ok, err := head.Find(p.id)
 		if err != nil || !ok {
 			return corrupt(err)
@@ -151,12 +148,18 @@ func (p *past) raw(q market.HistoryQuery, page *market.HistoryPage) error {
 		// Points of the same instant stay on one page: After could not tell them apart.
 		if n := len(page.Points); n >= q.Limit && page.Points[n-1].Time != head.At {
 			page.Next = page.Points[n-1].Time
-			for g := len(page.Gaps); g > 0 && page.Gaps[g-1].From > page.Next; g-- {
-				page.Gaps = page.Gaps[:g-1] // the next page shows it
-			}
 			return errStop
 		}
+		if cadence := head.Tick.Env.Cadence; cadence > 0 {
+			p.cadence = cadence
+		}
+		gap(head.At)
+		cursor = head.At + 1
 		page.Points = append(page.Points, sample.Point(head.At, head.Tick.Env.Seq))
 		return nil
 	})
+	if page.Next == 0 {
+		gap(end)
+	}
+	return err
 }

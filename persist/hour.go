@@ -73,7 +73,7 @@ func (s *Store) rollHours() error {
 func (s *Store) setRoll(b *pebble.Batch, hours market.Time) error {
 	defer func() { _ = b.Close() }()
 	next := roll{hours: hours, days: s.rolled.days, seq: s.rolled.seq}
-	_, _, last, ok, err := lastMinute(s.db, hours)
+	_, last, ok, err := lastMinute(s.db, hours)
 	if err != nil {
 		return err
 	}
@@ -302,19 +302,19 @@ func firstPeriod(r pebble.Reader, kind byte, start, end uint32) (period uint32, 
 }
 
 // lastMinute returns the record of the last closed minute before an instant.
-func lastMinute(r pebble.Reader, before market.Time) (minute market.Time, first, last uint64, ok bool, err error) {
+func lastMinute(r pebble.Reader, before market.Time) (first, last uint64, ok bool, err error) {
 	it, err := r.NewIter(&pebble.IterOptions{
 		LowerBound: []byte{record.KindMinute}, UpperBound: record.TimeKey(record.KindMinute, before),
 	})
 	if err != nil {
-		return 0, 0, 0, false, fmt.Errorf("cannot read store: %w", err)
+		return 0, 0, false, fmt.Errorf("cannot read store: %w", err)
 	}
 	if it.Last() {
 		var value []byte
 		if value, err = it.ValueAndErr(); err == nil {
-			minute, first, last, err = minuteSeqs(it.Key(), value)
+			_, first, last, err = minuteSeqs(it.Key(), value)
 			ok = err == nil
 		}
 	}
-	return minute, first, last, ok, errors.Join(err, it.Error(), it.Close())
+	return first, last, ok, errors.Join(err, it.Error(), it.Close())
 }

@@ -112,12 +112,13 @@ func (m *maker) step(seq uint64, by market.Millis) *market.Tick {
 		}
 		c := market.Change{Mask: market.Mask(m.rng.Uint64()) & market.NumericFields}
 		old := m.tokens[id]
-		if t.Kind == market.TickPoll {
+		switch {
+		case t.Kind == market.TickPoll:
 			c.Quote = m.quote(id, old)
 			c.Snap = show(id, c.Quote, old)
-		} else if old == nil {
+		case old == nil:
 			continue
-		} else {
+		default:
 			c.Snap = old
 		}
 		m.tokens[id] = c.Snap
@@ -131,7 +132,22 @@ func (m *maker) step(seq uint64, by market.Millis) *market.Tick {
 			delete(m.tokens, id)
 		}
 	}
+	if m.dirty && m.rng.IntN(6) == 0 {
+		m.aside(t)
+	}
 	return t
+}
+
+// aside adds what no row shows: who is absent or back, or why a poll was rejected.
+func (m *maker) aside(t *market.Tick) {
+	if t.Rows() == 0 && t.Kind == market.TickPoll {
+		t.Verdict = market.Poisoned
+		t.Rejection = &market.PollRejection{Reason: "rows are equal to one another", Rows: m.rng.Uint32(), Lacking: m.rng.Uint64()}
+		return
+	}
+	t.Absent = m.ids[:m.rng.IntN(3)]
+	t.Back = m.ids[:m.rng.IntN(2)]
+	t.Absent, t.Back = append([]market.ID(nil), t.Absent...), append([]market.ID(nil), t.Back...)
 }
 
 func touched(t *market.Tick, id market.ID) bool {
@@ -179,7 +195,7 @@ func (m *maker) export(seq uint64) *market.Export {
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
-		e.Tokens = append(e.Tokens, market.TokenState{ID: id, Blob: fmt.Appendf(nil, "token %d at %d", id, seq)})
+		e.Tokens = append(e.Tokens, market.TokenState{ID: id, Blob: fmt.Appendf(nil, "token %d at %d", id, seq), Newest: m.now})
 	}
 	return e
 }

@@ -94,7 +94,7 @@ func minuteSeqs(key, value []byte) (minute market.Time, first, last uint64, err 
 // rebuildMinute adds up the ticks that no minute record covers yet.
 func (s *Store) rebuildMinute() error {
 	last := s.rolled.seq
-	_, _, seq, ok, err := lastMinute(s.db, maxTime)
+	_, seq, ok, err := lastMinute(s.db, maxTime)
 	if err != nil {
 		return err
 	}

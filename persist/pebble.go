@@ -21,6 +21,10 @@ const commitFailure = "pebble: fatal commit error"
 // pebble's busy retries into at most four a second.
 const fullPause = 250 * time.Millisecond
 
+// blockBytes is what is read at once. Chunks are read in runs, above all when a
+// start loads every window: smaller blocks cost a call of the system each.
+const blockBytes = 32 << 10
+
 // health is what pebble's callbacks report, from any goroutine.
 type health struct {
 	log        *slog.Logger
@@ -117,6 +121,9 @@ func pebbleOptions(o *Options, h *health, cache *pebble.Cache) *pebble.Options {
 		EventListener:               &pebble.EventListener{BackgroundError: h.backgroundError},
 		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 1 },
 		FlushDelayDeleteRange:       10 * time.Second,
+	}
+	for i := range p.Levels {
+		p.Levels[i].BlockSize = blockBytes
 	}
 	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	return p

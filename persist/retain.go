@@ -57,6 +57,7 @@ func (r *Retention) oldest(g market.Granularity, now market.Time) market.Time {
 		return record.Floor(now.Add(-r.Five), market.Day)
 	case market.Granularity1h, market.Granularity4h:
 		return record.Floor(now.Add(-r.Hour), market.Day)
+	default:
 	}
 	if r.Day == 0 {
 		return 0

@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -9,14 +10,24 @@ import (
 	"github.com/velocimeter/velocimeter/persist/record"
 )
 
-// How far back window cells are kept and loaded, from the state's instant: the
-// windows reach back 24 h in minutes and 7 d in 5 minutes, a base may be a
-// quarter of 7 d older, and closed hours need a margin.
+// How far back window cells are kept and loaded, from a window's newest sample,
+// which for most tokens is at the state's instant: windows reach back 24 h in
+// minutes and 7 d in 5 minutes, a base may be a quarter of 7 d older, and closed
+// hours need a margin.
 const (
-	cellsBack = 25 * market.Hour
-	lastBack  = 8*market.Day + 19*market.Hour
+	fineBack  = 24 * market.Hour
+	lastBack  = 8*market.Day + 18*market.Hour
 	lastWidth = 5 * market.Minute
 )
+
+// fineFrom and lastFrom are the first hours whose cells a window needs.
+func fineFrom(newest market.Time) market.Time {
+	return max(record.Floor(newest, market.Hour).Add(-fineBack), 0)
+}
+
+func lastFrom(newest market.Time) market.Time {
+	return max(record.Floor(newest, market.Hour).Add(-lastBack), 0)
+}
 
 // Save replaces the stored state in one step, after committing every tick up to
 // it, and is durable when it returns. Errors: ErrOrder where the state is not
@@ -53,7 +64,9 @@ func (s *Store) putState(b *pebble.Batch, e *market.Export) (map[market.ID]struc
 	for i := range e.Tokens {
 		t := &e.Tokens[i]
 		kept[t.ID] = struct{}{}
-		if err := s.put(b, record.StateKey(t.ID), func(dst []byte) []byte { return append(dst, t.Blob...) }); err != nil {
+		if err := s.put(b, record.StateKey(t.ID), func(dst []byte) []byte {
+			return append(record.AppendNumbers(dst, uint64(max(t.Newest, 0))), t.Blob...)
+		}); err != nil {
 			return nil, err
 		}
 	}
@@ -73,8 +86,9 @@ func (s *Store) putState(b *pebble.Batch, e *market.Export) (map[market.ID]struc
 	if err := s.putCells(b, e.Hours); err != nil {
 		return nil, err
 	}
-	s.cut(b, record.KindCells, e.Time, cellsBack, 1)
-	s.cut(b, record.KindLast, e.Time, lastBack, 1)
+	if err := errors.Join(s.cutCells(b, e, record.KindCells, fineFrom), s.cutCells(b, e, record.KindLast, lastFrom)); err != nil {
+		return nil, err
+	}
 	if err := s.put(b, []byte{record.KindEngine}, func(dst []byte) []byte { return append(dst, e.Engine...) }); err != nil {
 		return nil, err
 	}
@@ -84,11 +98,40 @@ func (s *Store) putState(b *pebble.Batch, e *market.Export) (map[market.ID]struc
 
 func (s *Store) dropCells(b *pebble.Batch, id market.ID, now market.Time) {
 	for _, kind := range []byte{record.KindCells, record.KindLast} {
-		for day := dayOf(max(now.Add(-lastBack), 0)); day <= dayOf(now); day++ {
+		for day := dayOf(lastFrom(max(now.Add(-market.Hour), 0))); day <= dayOf(now); day++ {
 			// An in-memory batch cannot refuse a range.
 			_ = b.DeleteRange(record.ChunkKey(kind, day, id, 0), record.ChunkKey(kind, day, id, 24), nil)
 		}
 	}
+}
+
+// cutCells drops the cells of days that no window reaches back to. A token that
+// has been kept out of its window for long, or is silent, still needs the days
+// before its newest sample: where there are such, keys are dropped one by one.
+func (s *Store) cutCells(b *pebble.Batch, e *market.Export, kind byte, from func(market.Time) market.Time) error {
+	// An hour's margin: the newest samples of most are a little older than the state.
+	day := dayOf(from(max(e.Time.Add(-market.Hour), 0)))
+	if day <= s.cuts[kind] {
+		return nil
+	}
+	needed := map[market.ID]uint32{}
+	for i := range e.Tokens {
+		if t := &e.Tokens[i]; t.Newest > 0 && dayOf(from(t.Newest)) < day {
+			needed[t.ID] = dayOf(from(t.Newest))
+		}
+	}
+	start, end := record.PeriodKey(kind, 0), record.PeriodKey(kind, day)
+	s.cuts[kind] = day
+	if len(needed) == 0 {
+		return b.DeleteRange(start, end, nil)
+	}
+	return scan(s.db, start, end, func(key, _ []byte) error {
+		of, id, _, _ := record.ParseChunkKey(key)
+		if first, ok := needed[id]; ok && of >= first {
+			return nil
+		}
+		return b.Delete(key, nil)
+	})
 }
 
 func (s *Store) putCells(b *pebble.Batch, hours []market.HourCells) error {

@@ -7,10 +7,10 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// errSkip tells scan to go on at a later key.
-type errSkip struct{ to []byte }
+// skipError tells scan to go on at a later key.
+type skipError struct{ to []byte }
 
-func (errSkip) Error() string { return "skip" }
+func (skipError) Error() string { return "skip" }
 
 // errStop tells scan that nothing more is wanted.
 var errStop = errors.New("stop")
@@ -29,7 +29,7 @@ func scan(r pebble.Reader, start, end []byte, fn func(key, value []byte) error) 
 		if err != nil {
 			return fmt.Errorf("cannot read key %x: %w", it.Key(), storeError(err))
 		}
-		var skip errSkip
+		var skip skipError
 		switch err := fn(it.Key(), value); {
 		case errors.As(err, &skip):
 			ok = it.SeekGE(skip.to)

@@ -44,6 +44,10 @@ type Stats struct {
 	StateBytes, WindowBytes                                   uint64
 	LogBytes                                                  uint64 // write-ahead log
 	TotalBytes                                                uint64 // everything pebble holds
+
+	// Bytes written to disk since Open: the log, and what flushes and compactions
+	// made of it. Their sum over the log's is the write amplification.
+	LogWritten, TableWritten uint64
 }
 
 // Stats returns how the store is doing.
@@ -87,5 +91,9 @@ func (s *Store) Stats() Stats {
 	}
 	m := s.db.Metrics()
 	st.LogBytes, st.TotalBytes = m.WAL.PhysicalSize, m.DiskSpaceUsage()
+	st.LogWritten = m.WAL.BytesWritten
+	for i := range m.Levels {
+		st.TableWritten += m.Levels[i].TableBytesFlushed + m.Levels[i].TableBytesCompacted
+	}
 	return st
 }

@@ -3,6 +3,7 @@ package persist
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -246,8 +247,8 @@ func TestCells(t *testing.T) {
 					Time: hour + m*market.Time(market.Minute) + market.Time(w.rng.IntN(60000)), Price: w.rng.Float32(), Volume: w.rng.Float32() * 1e9, Velocity: w.rng.Float32(),
 				}
 				h.Cells = append(h.Cells, c)
-				fine := hour >= record.Floor(now.Add(-25*market.Hour), market.Hour)
-				if fine || hour >= record.Floor(now.Add(-lastBack), market.Hour) && m%5 == 4 {
+				before := now.Add(-market.Hour)
+				if hour >= fineFrom(before) || hour >= lastFrom(before) && m%5 == 4 {
 					want[id] = append(want[id], c)
 				}
 			}
@@ -263,16 +264,21 @@ func TestCells(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.open()
-	n := 0
-	err := w.s.Tokens(func(ts market.TokenState, cells []market.Cell) error {
-		n++
-		if !slices.Equal(cells, want[ts.ID]) {
-			t.Fatalf("token %d: %d cells, want %d", ts.ID, len(cells), len(want[ts.ID]))
+	for _, workers := range []int{0, 1, 2, 3, 99} {
+		var mu sync.Mutex
+		n := 0
+		err := w.s.Tokens(workers, func(ts market.TokenState, cells []market.Cell) error {
+			mu.Lock()
+			defer mu.Unlock()
+			n++
+			if !slices.Equal(cells, want[ts.ID]) {
+				t.Errorf("%d workers, token %d: %d cells, want %d", workers, ts.ID, len(cells), len(want[ts.ID]))
+			}
+			return nil
+		})
+		if err != nil || n != len(want) {
+			t.Fatalf("%d workers: %d tokens, %v", workers, n, err)
 		}
-		return nil
-	})
-	if err != nil || n != len(want) {
-		t.Fatalf("%d tokens, %v", n, err)
 	}
 	// A token that retires and comes back does not inherit its cells.
 	gone := w.mk.ids[0]
@@ -281,12 +287,84 @@ func TestCells(t *testing.T) {
 	if err := errors.Join(w.s.Reserve(50), w.s.Append(tick), w.s.Save(w.mk.export(w.next))); err != nil {
 		t.Fatal(err)
 	}
-	err = w.s.Tokens(func(ts market.TokenState, cells []market.Cell) error {
+	err := w.s.Tokens(1, func(ts market.TokenState, cells []market.Cell) error {
 		if (len(cells) == 0) != (ts.ID == gone) {
 			t.Fatalf("token %d has %d cells", ts.ID, len(cells))
 		}
 		return nil
 	})
+	if err := errors.Join(err, w.s.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A token that was kept out of its window for weeks comes back with the window
+// that it had, while the cells of the others go; so do its own when it wakes up.
+func TestSleepersKeepTheirWindows(t *testing.T) {
+	w := newWalk(t, 4, testOptions(vfs.NewMem()), 3)
+	w.mk.dirty, w.mk.share = false, 1
+	w.append(0)
+	begin, sleeper := w.mk.now, w.mk.ids[1]
+	var hours []market.HourCells
+	want := 0
+	for hour := lastFrom(begin).Add(-2 * market.Day); hour < record.Floor(begin, market.Hour); hour = hour.Add(market.Hour) {
+		cells := []market.Cell{{Time: hour, Price: 1}, {Time: hour.Add(market.Minute), Price: 2}, {Time: hour.Add(5 * market.Minute), Price: 3}}
+		for _, id := range w.mk.ids {
+			hours = append(hours, market.HourCells{ID: id, Hour: hour, Cells: cells})
+		}
+		if hour >= fineFrom(begin) {
+			want += 3
+		} else if hour >= lastFrom(begin) {
+			want += 2
+		}
+	}
+	save := func(asleep market.Time) {
+		t.Helper()
+		e := w.mk.export(w.next - 1)
+		for i := range e.Tokens {
+			if e.Tokens[i].ID == sleeper {
+				e.Tokens[i].Newest = asleep
+			}
+		}
+		e.Hours, hours = hours, nil
+		if err := w.s.Save(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := func() map[market.ID]bool {
+		ids := map[market.ID]bool{}
+		for _, kind := range []byte{record.KindCells, record.KindLast} {
+			_ = scan(w.s.db, record.PeriodKey(kind, 0), []byte{kind + 1}, func(key, _ []byte) error {
+				_, id, _, _ := record.ParseChunkKey(key)
+				ids[id] = true
+				return nil
+			})
+		}
+		return ids
+	}
+	save(begin)
+	for range 20 {
+		w.append(market.Day)
+		save(begin)
+	}
+	if ids := kept(); len(ids) != 1 || !ids[sleeper] {
+		t.Errorf("cells of %v are kept, want those of %d", ids, sleeper)
+	}
+	if err := w.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.open()
+	err := w.s.Tokens(1, func(ts market.TokenState, cells []market.Cell) error {
+		if n := len(cells); ts.ID == sleeper && n != want || ts.ID != sleeper && n != 0 {
+			t.Errorf("token %d has %d cells, the sleeper %d had %d", ts.ID, n, sleeper, want)
+		}
+		return nil
+	})
+	w.append(market.Day)
+	save(w.mk.now)
+	if ids := kept(); len(ids) != 0 {
+		t.Errorf("cells of %v are kept, want none", ids)
+	}
 	if err := errors.Join(err, w.s.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +384,7 @@ func TestDamagedCells(t *testing.T) {
 	}
 	spoil(t, w.s, record.ChunkKey(record.KindCells, dayOf(hour), w.mk.ids[1], byte(hourOfDay(hour))))
 	n := 0
-	err := w.s.Tokens(func(_ market.TokenState, cells []market.Cell) error {
+	err := w.s.Tokens(1, func(_ market.TokenState, cells []market.Cell) error {
 		n += len(cells)
 		return nil
 	})
@@ -314,7 +392,7 @@ func TestDamagedCells(t *testing.T) {
 		t.Fatalf("damaged cells: %d, %v", n, err)
 	}
 	enough := errors.New("enough")
-	if err := w.s.Tokens(func(market.TokenState, []market.Cell) error { return enough }); !errors.Is(err, enough) {
+	if err := w.s.Tokens(1, func(market.TokenState, []market.Cell) error { return enough }); !errors.Is(err, enough) {
 		t.Fatalf("a callback's error came back as %v", err)
 	}
 	if err := w.s.Close(); err != nil {

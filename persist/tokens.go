@@ -1,8 +1,12 @@
 package persist
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -10,65 +14,51 @@ import (
 	"github.com/velocimeter/velocimeter/persist/record"
 )
 
-// Tokens yields the state of every token by ascending id, with the window
-// samples of its closed hours, oldest first: every minute's last sample for the
-// last 25 h before the state's instant, every 5 minutes' before. Cells are
-// valid during the call only. A damaged state is left out (Recovery.Damage
-// names it); damaged cells are left out and make the error at the end, which
-// is an ErrCorrupt: every token was yielded all the same.
-//
-// Reading runs ahead of fn by a few tokens, so that both can use a core each.
-func (s *Store) Tokens(fn func(ts market.TokenState, cells []market.Cell) error) error {
-	full, free := make(chan *loaded, loadAhead), make(chan *loaded, loadAhead)
-	for range loadAhead {
-		free <- &loaded{}
-	}
-	quit := make(chan struct{})
-	var readErr error
-	go func() {
-		defer close(full)
-		readErr = s.readTokens(free, full, quit)
-	}()
-	var err error
-	for l := range full {
-		if err == nil {
-			if err = fn(l.state, l.cells); err != nil {
-				close(quit)
-			}
+// Tokens yields the state of every token with the window samples of its closed
+// hours, oldest first: every minute's last sample for the last 24 h before the
+// hour of its newest one, every 5 minutes' before. So many workers share the tokens, each
+// an ascending range of ids, and call fn side by side; what fn is given is valid
+// during the call only. A damaged state is left out (Recovery.Damage names it);
+// damaged cells are left out and make the error at the end, which is an
+// ErrCorrupt: every token was yielded all the same.
+func (s *Store) Tokens(workers int, fn func(ts market.TokenState, cells []market.Cell) error) error {
+	ids := slices.Sorted(maps.Keys(s.tokens))
+	workers = max(min(workers, len(ids)), 1)
+	errs := make([]error, workers)
+	var group sync.WaitGroup
+	for i := range workers {
+		start, end := []byte{record.KindState}, []byte{record.KindState + 1}
+		if i > 0 {
+			start = record.StateKey(ids[i*len(ids)/workers])
 		}
-		free <- l
+		if i+1 < workers {
+			end = record.StateKey(ids[(i+1)*len(ids)/workers])
+		}
+		group.Go(func() { errs[i] = s.readTokens(start, end, fn) })
 	}
-	return errors.Join(err, readErr)
+	group.Wait()
+	return errors.Join(errs...)
 }
 
-// loadAhead bounds the tokens in memory while they are loaded, some 80 KiB each.
-const loadAhead = 8
-
-type loaded struct {
-	state market.TokenState
-	cells []market.Cell
-}
-
-func (s *Store) readTokens(free <-chan *loaded, full chan<- *loaded, quit <-chan struct{}) error {
+func (s *Store) readTokens(start, end []byte, fn func(market.TokenState, []market.Cell) error) error {
 	w := newWindowReader(s.db, s.state.at)
-	err := scan(s.db, []byte{record.KindState}, []byte{record.KindState + 1}, func(key, value []byte) error {
+	var cells []market.Cell
+	err := scan(s.db, start, end, func(key, value []byte) error {
 		id, ok := record.StateID(key)
-		blob, err := record.Open(key, value)
-		if err != nil || !ok {
-			return nil
+		payload, bad := record.Open(key, value)
+		if bad != nil || !ok {
+			return nil //nolint:nilerr // Open has reported it
 		}
-		var l *loaded
-		select {
-		case l = <-free:
-		case <-quit:
-			return errStop
+		newest, n := binary.Uvarint(payload)
+		if n <= 0 {
+			return fmt.Errorf("%w: state of token %d", ErrCorrupt, id)
 		}
-		l.state = market.TokenState{ID: id, Blob: append([]byte{}, blob...)}
-		if l.cells, err = w.read(l.cells[:0], id); err != nil {
+		ts := market.TokenState{ID: id, Blob: payload[n:], Newest: market.Time(newest)}
+		var err error
+		if cells, err = w.read(cells[:0], &ts); err != nil {
 			return err
 		}
-		full <- l
-		return nil
+		return fn(ts, cells)
 	})
 	for _, d := range w.damage {
 		s.log.Error("damaged window cells", "what", d)
@@ -78,6 +68,8 @@ func (s *Store) readTokens(free <-chan *loaded, full chan<- *loaded, quit <-chan
 
 // windowReader walks the cells of all days side by side, token by token.
 type windowReader struct {
+	db     *pebble.DB
+	at     market.Time // of the state
 	days   []dayCells
 	damage []error
 	err    error
@@ -86,27 +78,28 @@ type windowReader struct {
 // dayCells is an iterator over one kind and day, and the instants it is used for.
 type dayCells struct {
 	it       *pebble.Iterator
+	kind     byte
 	day      uint32
+	begun    bool
 	from, to market.Time
 }
 
 func newWindowReader(db *pebble.DB, now market.Time) *windowReader {
-	w := &windowReader{}
-	fine := record.Floor(max(now.Add(-cellsBack), 0), market.Hour)
-	w.add(db, record.KindLast, record.Floor(max(now.Add(-lastBack), 0), market.Hour), fine)
-	w.add(db, record.KindCells, fine, now.Add(market.Hour))
+	w := &windowReader{db: db, at: now}
+	before := max(now.Add(-market.Hour), 0)
+	w.add(record.KindLast, lastFrom(before), fineFrom(before))
+	w.add(record.KindCells, fineFrom(before), now.Add(market.Hour))
 	return w
 }
 
-func (w *windowReader) add(db *pebble.DB, kind byte, from, to market.Time) {
+func (w *windowReader) add(kind byte, from, to market.Time) {
 	for day := dayOf(from); dayStart(day) < to; day++ {
-		it, err := db.NewIter(&pebble.IterOptions{LowerBound: record.PeriodKey(kind, day), UpperBound: record.PeriodKey(kind, day+1)})
+		it, err := w.db.NewIter(&pebble.IterOptions{LowerBound: record.PeriodKey(kind, day), UpperBound: record.PeriodKey(kind, day+1)})
 		if err != nil {
 			w.err = errors.Join(w.err, err)
 			return
 		}
-		it.First()
-		w.days = append(w.days, dayCells{it: it, day: day, from: from, to: to})
+		w.days = append(w.days, dayCells{it: it, kind: kind, day: day, from: from, to: to})
 	}
 }
 
@@ -119,14 +112,22 @@ func (w *windowReader) close() error {
 	return err
 }
 
-// read appends a token's cells; tokens come by ascending id.
-func (w *windowReader) read(cells []market.Cell, id market.ID) ([]market.Cell, error) {
-	if w.err != nil {
+// read appends a token's cells; tokens come by ascending id. A token whose newest
+// sample is not of late has days of its own.
+func (w *windowReader) read(cells []market.Cell, ts *market.TokenState) (_ []market.Cell, err error) {
+	if w.err != nil || ts.Newest == 0 {
 		return cells, w.err
 	}
-	for i := range w.days {
-		var err error
-		if cells, err = w.days[i].read(cells, id, w.damaged); err != nil {
+	days := w.days
+	if w.at.Sub(ts.Newest) > market.Hour {
+		own := &windowReader{db: w.db}
+		own.add(record.KindLast, lastFrom(ts.Newest), fineFrom(ts.Newest))
+		own.add(record.KindCells, fineFrom(ts.Newest), ts.Newest.Add(market.Hour))
+		defer func() { err = errors.Join(err, own.close()) }()
+		days = own.days
+	}
+	for i := range days {
+		if cells, err = days[i].read(cells, ts.ID, w.damaged); err != nil {
 			return cells, err
 		}
 	}
@@ -140,6 +141,10 @@ func (w *windowReader) damaged(err error) {
 }
 
 func (d *dayCells) read(cells []market.Cell, id market.ID, damaged func(error)) ([]market.Cell, error) {
+	if !d.begun { // the tokens before are others' to read
+		d.begun = true
+		d.it.SeekGE(record.ChunkKey(d.kind, d.day, id, 0))
+	}
 	for ; d.it.Valid(); d.it.Next() {
 		_, at, part, ok := record.ParseChunkKey(d.it.Key())
 		if at > id {

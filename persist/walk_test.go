@@ -103,7 +103,7 @@ func (w *walk) checkRecovery() {
 		want = w.state.Tokens
 	}
 	var got []market.TokenState
-	err := w.s.Tokens(func(ts market.TokenState, _ []market.Cell) error {
+	err := w.s.Tokens(1, func(ts market.TokenState, _ []market.Cell) error {
 		got = append(got, ts)
 		return nil
 	})
@@ -164,7 +164,8 @@ func (w *walk) checkJournal(after uint64) {
 func compareTick(t testing.TB, got *market.JournalTick, want *market.Tick, infos map[market.ID]*market.Info) {
 	t.Helper()
 	if got.Env != want.Env || got.Kind != want.Kind || got.Verdict != want.Verdict ||
-		got.Position != want.Position || got.SourceTime != want.SourceTime || !slices.Equal(got.Removed, want.Removed) {
+		got.Position != want.Position || got.SourceTime != want.SourceTime || !slices.Equal(got.Removed, want.Removed) ||
+		!reflect.DeepEqual(got.Presence, want.Presence) || !reflect.DeepEqual(got.Rejection, want.Rejection) {
 		t.Fatalf("tick %+v, want %+v", got, want)
 	}
 	var rows []market.JournalRow

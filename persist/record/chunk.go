@@ -91,14 +91,13 @@ func (c *chunk) scale(r *Row) (s scaled, ok bool) {
 	ok = true
 	put := func(q int, dst []int64, ds ...market.Decimal) {
 		for i, d := range ds {
-			switch {
-			case c.present>>q&1 == 0:
+			if c.present>>q&1 == 0 {
 				ok = ok && d.IsNull()
-			default:
-				m, fits := d.Rescale(c.exps[q])
-				ok = ok && fits
-				dst[i] = m
+				continue
 			}
+			m, fits := d.Rescale(c.exps[q])
+			ok = ok && fits
+			dst[i] = m
 		}
 	}
 	put(hasPrice, s.price[:], r.Price.Open, r.Price.High, r.Price.Low, r.Price.Close, r.Price.Mean)

@@ -260,6 +260,9 @@ func FuzzDecoders(f *testing.F) {
 		{Snap: &market.Snapshot{ID: 2}, Mask: 9},
 	}}}
 	f.Add(new(TickEncoder).Append(nil, tick, 9, 1))
+	tick.Absent, tick.Back = []market.ID{3, 1}, []market.ID{2}
+	tick.Rejection = &market.PollRejection{Reason: "no rows", Rows: 3, Lacking: 1 << 63}
+	f.Add(new(TickEncoder).Append(nil, tick, 9, 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if rows, err := ReadRows(nil, b, 60); err == nil {
 			again, err := ReadRows(nil, AppendRows(nil, rows), 60)

@@ -78,10 +78,12 @@ func (e *TickEncoder) Append(dst []byte, t *market.Tick, at market.Time, positio
 	}
 	dst = appendHead(dst, t, at, position)
 	dst = appendReference(dst, &ref)
-	dst = appendUvarint(dst, uint64(len(t.Removed)))
+	dst = appendIDs(dst, t.Removed)
 	for _, id := range t.Removed {
-		dst = appendUvarint(dst, uint64(id))
 		delete(e.infos, id)
+	}
+	if hasAside(t) {
+		dst = appendAside(dst, t)
 	}
 	dst = appendUvarint(dst, uint64(len(e.rows)))
 	dst = appendUvarint(dst, uint64(len(e.index)))
@@ -111,6 +113,9 @@ func appendHead(dst []byte, t *market.Tick, at market.Time, position uint64) []b
 	if env.Simulated {
 		bits |= 1
 	}
+	if hasAside(t) {
+		bits |= headAside
+	}
 	dst = append(dst, bits, byte(env.Source))
 	dst = appendVarint(dst, int64(env.Cadence))
 	dst = appendVarint(dst, env.TotalCap)
@@ -119,6 +124,32 @@ func appendHead(dst []byte, t *market.Tick, at market.Time, position uint64) []b
 	dst = appendUvarint(dst, t.Position)
 	dst = appendUvarint(dst, position)
 	return appendVarint(dst, int64(t.SourceTime-at))
+}
+
+// headAside is the bit of a head that says that presence and rejection follow.
+const headAside = 1 << 7
+
+func hasAside(t *market.Tick) bool {
+	return t.Rejection != nil || len(t.Absent)+len(t.Back) > 0
+}
+
+func appendAside(dst []byte, t *market.Tick) []byte {
+	dst = appendIDs(appendIDs(dst, t.Absent), t.Back)
+	if t.Rejection == nil {
+		return append(dst, 0)
+	}
+	dst = append(dst, 1)
+	dst = appendUvarint(dst, uint64(t.Rejection.Rows))
+	dst = appendUvarint(dst, t.Rejection.Lacking)
+	return append(appendUvarint(dst, uint64(len(t.Rejection.Reason))), t.Rejection.Reason...)
+}
+
+func appendIDs(dst []byte, ids []market.ID) []byte {
+	dst = appendUvarint(dst, uint64(len(ids)))
+	for _, id := range ids {
+		dst = appendUvarint(dst, uint64(id))
+	}
+	return dst
 }
 
 func appendReference(dst []byte, ref *reference) []byte {

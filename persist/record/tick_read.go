@@ -34,7 +34,7 @@ func ReadHead(payload []byte) (*Head, error) {
 	bits := r.byte()
 	env.Simulated = bits&1 != 0
 	h.Tick.Kind = market.TickKind(bits >> 1 & 7)
-	h.Tick.Verdict = market.Verdict(bits >> 4)
+	h.Tick.Verdict = market.Verdict(bits &^ headAside >> 4)
 	env.Source = market.Source(r.byte())
 	env.Cadence = market.Millis(r.varint())
 	env.TotalCap = r.varint()
@@ -47,11 +47,9 @@ func ReadHead(payload []byte) (*Head, error) {
 		has: market.Mask(r.uvarint()), present: uint16(r.uvarint()), flags: market.Flags(r.uvarint()),
 		shown: market.Flags(r.uvarint()), mask: market.Mask(r.uvarint()),
 	}
-	if n := r.count(1); n > 0 {
-		h.Tick.Removed = make([]market.ID, n)
-		for i := range h.Tick.Removed {
-			h.Tick.Removed[i] = market.ID(r.uvarint())
-		}
+	h.Tick.Removed = r.ids()
+	if bits&headAside != 0 {
+		h.readAside(&r)
 	}
 	h.rows = r.count(2)
 	h.index = r.bytes(r.count(1))
@@ -60,6 +58,25 @@ func ReadHead(payload []byte) (*Head, error) {
 		return nil, fmt.Errorf("%w: head of a tick", ErrCorrupt)
 	}
 	return h, nil
+}
+
+func (h *Head) readAside(r *reader) {
+	h.Tick.Absent, h.Tick.Back = r.ids(), r.ids()
+	if r.byte() == 1 {
+		h.Tick.Rejection = &market.PollRejection{Rows: uint32(r.uvarint()), Lacking: r.uvarint(), Reason: r.text()}
+	}
+}
+
+func (r *reader) ids() []market.ID {
+	n := r.count(1)
+	if n == 0 {
+		return nil
+	}
+	ids := make([]market.ID, n)
+	for i := range ids {
+		ids[i] = market.ID(r.uvarint())
+	}
+	return ids
 }
 
 // Rows decodes every row into the tick. Error: ErrCorrupt.
