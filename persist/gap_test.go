@@ -116,3 +116,24 @@ func TestGapsAreWhereNoPointsAre(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// checkGaps wants points and gaps to fill the asked stretch. Raw gaps depend on
+// the cadence, which changes all the time here.
+func (w *walk) checkGaps(q market.HistoryQuery, points []market.Point, gaps []market.Gap) {
+	w.t.Helper()
+	width := q.Granularity.Width()
+	durable := w.s.durable.Load()
+	if width == 0 || durable.seq == 0 || q.From >= q.To {
+		return
+	}
+	end := q.To
+	for _, t := range w.model.ticks {
+		if t.Env.Seq == durable.seq && end > durable.at && (w.model.last() > durable.seq || end.Sub(durable.at+1) <= 3*t.Env.Cadence) {
+			end = min(end, durable.at+1)
+		}
+	}
+	from := (q.From + market.Time(width) - 1) / market.Time(width) * market.Time(width)
+	if want := holes(points, width, 0, from, end); !slices.Equal(gaps, want) {
+		w.t.Fatalf("%s from %d to %d: gaps\n%v, want\n%v", q.Granularity, q.From, q.To, gaps, want)
+	}
+}

@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -104,6 +105,7 @@ func (w *walk) checkRecovery() {
 	}
 	var got []market.TokenState
 	err := w.s.Tokens(1, func(ts market.TokenState, _ []market.Cell) error {
+		ts.Blob = bytes.Clone(ts.Blob) // valid during the call only
 		got = append(got, ts)
 		return nil
 	})
@@ -225,7 +227,9 @@ func (w *walk) checkHistory(id market.ID) {
 			q.From, q.To = min(from, to), max(from, to)
 			want = slices.DeleteFunc(slices.Clone(want), func(p market.Point) bool { return p.Time < q.From || p.Time >= q.To })
 		}
+		asked := q
 		var got []market.Point
+		var gaps []market.Gap
 		for {
 			page, err := w.s.History(w.t.Context(), q)
 			if err != nil {
@@ -234,13 +238,14 @@ func (w *walk) checkHistory(id market.ID) {
 			if page.DurableSeq != durable {
 				w.t.Fatalf("page durable seq %d, want %d", page.DurableSeq, durable)
 			}
-			got = append(got, page.Points...)
+			got, gaps = append(got, page.Points...), append(gaps, page.Gaps...)
 			if page.Next == 0 {
 				break
 			}
 			q.After = page.Next
 		}
 		comparePoints(w.t, g, got, want)
+		w.checkGaps(asked, got, gaps)
 	}
 }
 

@@ -140,6 +140,28 @@ func TestRawRequests(t *testing.T) {
 	f("GET /a HTTP/1.1\r\n"+host+"Content-Length: 2\r\n\r\nhi", 400, "unexpected_body", true)
 	f("HEAD /a HTTP/1.1\r\n"+host+"\r\n", 200, "", false)
 	f("DELETE /a HTTP/1.1\r\n"+host+"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "unexpected_body", true)
+	for value, code := range map[string]string{
+		"gzip": "transfer_coding_unknown", "xchunked": "transfer_coding_unknown", "gzip, chunked": "transfer_coding_unknown", "x-gzip": "transfer_coding_unknown",
+		"chunked, chunked": "ambiguous_framing", "chunked;a=b": "ambiguous_framing", "gzip;q=1": "ambiguous_framing", ",": "ambiguous_framing",
+		"gzip\r\nTransfer-Encoding: chunked": "ambiguous_framing", "gzip\r\nContent-Length: 2": "ambiguous_framing", "\x0bchunked": "malformed_request",
+	} {
+		status := 400
+		if code == "transfer_coding_unknown" {
+			status = 501
+		}
+		f("POST /a HTTP/1.1\r\n"+host+"Transfer-Encoding: "+value+"\r\n\r\n0\r\n\r\n", status, code, true)
+	}
+	f("POST /a HTTP/1.1\r\nContent-Length: 2\r\n"+host+"Transfer-Encoding: gzip\r\n\r\nhi", 400, "ambiguous_framing", true)
+	f("POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "ambiguous_framing", true)
+	// Lines that end without a carriage return; a body may hold what it likes.
+	f("GET /a HTTP/1.1\nHost: h\n\n", 400, "malformed_request", true)
+	f("GET /a HTTP/1.1\r\nHost: h\n\n", 400, "malformed_request", true)
+	f("GET /a HTTP/1.1\nHost: h\r\n\r\n", 400, "malformed_request", true)
+	f("GET /a HTTP/1.1\r\nHost: h\r\n\n", 400, "malformed_request", true)
+	f("\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n", 400, "malformed_request", true)
+	f("\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n", 200, "", false)
+	f("POST /a HTTP/1.1\r\n"+host+"Content-Length: 4\r\n\r\na\n\nb", 200, "", false)
+	f("POST /a HTTP/1.1\r\n"+host+"Content-Length: 65530\r\n\r\n"+strings.Repeat("\n", 65530), 200, "", false)
 	// Host.
 	f("GET /a HTTP/1.1\r\n\r\n", 400, "malformed_request", true)
 	f("GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "malformed_request", true)
@@ -182,8 +204,73 @@ func TestRawRequests(t *testing.T) {
 	f("POST /a HTTP/1.1\r\n"+host+"Transfer-Encoding: chunked\r\n\r\n11000\r\n"+strings.Repeat("x", 0x11000)+"\r\n0\r\n\r\n", 413, "body_too_large", true)
 	f("POST /a HTTP/1.1\r\n"+host+"Expect: 100-continue\r\nContent-Length: 70000\r\n\r\n", 413, "body_too_large", true)
 	f(with("Expect: 100-continue"), 417, "expectation_failed", true)
-	f("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "malformed_request", true)
 	f("nonsense\r\n\r\n", 400, "malformed_request", true)
+}
+
+// A head that nobody could finish is refused before the time limit, which is
+// too far away here to be it.
+func TestHopelessHeadsAreNotWaitedFor(t *testing.T) {
+	_, addr := start(t, Config{ReadTimeout: time.Hour}, echoRoutes()...)
+	for _, raw := range []string{"GET /a HTTP/1.1\nHost: h\n\n", "GET /a HTTP/1.1\n"} {
+		if resp, body, closed := wire(t, addr, raw); resp.StatusCode != http.StatusBadRequest || !closed || !strings.Contains(body, `"code":"malformed_request"`) {
+			t.Errorf("%q: got %d closed %v %s", raw, resp.StatusCode, closed, body)
+		}
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, "\x16\x03\x01"); err != nil {
+		t.Fatal(err)
+	}
+	var netErr net.Error
+	if b, err := io.ReadAll(c); len(b) != 0 || errors.As(err, &netErr) && netErr.Timeout() {
+		t.Errorf("a TLS hello got %q, %v", b, err)
+	}
+}
+
+// However a head is cut into reads, the scan finds the same in it.
+func FuzzHeadScan(f *testing.F) {
+	for _, s := range []string{
+		"GET / HTTP/1.1\r\nHost: h\r\n\r\nbody\n", "a\n", "\r\n\r\na\r\n\r\n", "P / H\r\nTransfer-Encoding: gzip\r\n\r\n",
+		"P / H\r\nTransfer-Encoding: gzip\r\nContent-Length: 1\r\n\r\n",
+	} {
+		f.Add(s, uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, raw string, step uint8) {
+		head, _, ended := strings.Cut(strings.TrimLeft(raw, "\r\n"), "\r\n\r\n")
+		var whole, parts headScan
+		done := whole.feed([]byte(raw))
+		rest := []byte(raw)
+		for len(rest) > 0 {
+			n := min(int(step%16)+1, len(rest))
+			if parts.feed(rest[:n]) {
+				break
+			}
+			rest = rest[n:]
+		}
+		if whole.bareLF != parts.bareLF || whole.unsupported() != parts.unsupported() {
+			t.Fatalf("%q in steps of %d: %+v, want %+v", raw, step%16+1, parts, whole)
+		}
+		crlf := strings.Count(head, "\n") == strings.Count(head, "\r\n") && strings.HasPrefix(raw, head)
+		if ended && crlf && (whole.bareLF || !done) {
+			t.Fatalf("%q: a sound head is refused or goes on: %+v", raw, whole)
+		}
+		if whole.unsupported() && !strings.Contains(strings.ToLower(raw), "transfer-encoding:") {
+			t.Fatalf("%q: an unknown coding out of nothing", raw)
+		}
+	})
+}
+
+func TestUnknownPathNamesTheKnownOnes(t *testing.T) {
+	routes := append(echoRoutes(), Route{Method: "GET", Path: "/hidden", Hidden: true, Serve: func(*fasthttp.RequestCtx) {}})
+	_, addr := start(t, Config{}, routes...)
+	_, body, _ := wire(t, addr, "GET /none HTTP/1.1\r\nHost: h\r\n\r\n")
+	if !strings.Contains(body, `"remediation":"use one of: /a, /panic, /t/live, /t/{id}, /t/{id}/x"`) {
+		t.Errorf("got %s", body)
+	}
 }
 
 func TestParams(t *testing.T) {

@@ -25,7 +25,7 @@ func (s *Server) Handle(ctx *fasthttp.RequestCtx) {
 	}
 	l := s.router.find(rawPath(ctx.RequestURI()), st)
 	if l == nil {
-		Problem(ctx, fasthttp.StatusNotFound, "not_found", "there is nothing at this path", "see /openapi.json for the routes")
+		Problem(ctx, fasthttp.StatusNotFound, "not_found", "there is nothing at this path", s.router.hint)
 		return
 	}
 	e := l.methods[string(method)]

@@ -58,7 +58,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			continue
 		}
 		l.meters.connections.Inc()
-		return &conn{Conn: nc, from: l}, nil
+		return &conn{Conn: nc, from: l, first: true, head: new(headScan)}, nil
 	}
 }
 
@@ -107,14 +107,42 @@ func refuseConn(nc net.Conn) {
 type conn struct {
 	net.Conn
 	from     *listener
-	lineSeen bool // a line feed arrived since the last answer; one goroutine reads
-	linger   bool // set by that goroutine too
 	closed   atomic.Bool
+	lineSeen bool // a line feed arrived since the last answer; one goroutine reads
+	linger   bool // this and the rest are that goroutine's too
+	first    bool // nothing was read yet
+	bareLF   bool // the first head has a line that ends without '\r'
+	unknown  bool // the first head names a transfer coding that is not known
+	head     *headScan
 }
 
-// Read notes whether the request line is complete: 414 and 431 differ by it.
+// errBareLF makes fasthttp give up on a head that it would wait for.
+var errBareLF = errors.New("a line of the head ends without a carriage return")
+
+// tlsHandshake is the first byte of whoever takes this for a TLS port.
+const tlsHandshake = 0x16
+
+// Read notes whether the request line is complete, by which 414 and 431 differ,
+// and what the first head is like. Speakers of TLS are hung up on at once: they
+// could not read an answer.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.bareLF {
+		return 0, errBareLF
+	}
 	n, err := c.Conn.Read(p)
+	if c.first && n > 0 {
+		c.first = false
+		if p[0] == tlsHandshake {
+			return 0, io.EOF
+		}
+	}
+	if c.head != nil {
+		done := c.head.feed(p[:n])
+		c.bareLF, c.unknown = c.head.bareLF, c.head.unsupported()
+		if done {
+			c.head = nil
+		}
+	}
 	if !c.lineSeen {
 		c.lineSeen = bytes.IndexByte(p[:n], '\n') >= 0
 	}

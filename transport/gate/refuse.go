@@ -48,6 +48,9 @@ func (s *Server) violationOf(ctx *fasthttp.RequestCtx, err error) *violation {
 	case errors.As(err, &netErr) && netErr.Timeout():
 		return vTimeout
 	case errors.Is(err, fasthttp.ErrUnsupportedTransferEncoding):
+		if c, ok := ctx.Conn().(*conn); ok && c.unknown {
+			return vCoding
+		}
 		return vFraming
 	}
 	return vMalformed

@@ -23,6 +23,8 @@ type Route struct {
 	// Name is the route's label in metrics and logs; "" takes the Path.
 	Name  string
 	Serve Handler
+	// Hidden keeps the path out of the list that an unknown path is answered with.
+	Hidden bool
 }
 
 // maxSegments bounds the depth of a routed path.
@@ -57,6 +59,7 @@ type endpoint struct {
 type router struct {
 	root  node
 	exact map[string]*leaf // paths without parameters: one lookup
+	hint  string           // for who asks for an unknown path: those that there are
 }
 
 var methodOrder = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
@@ -74,7 +77,22 @@ func newRouter(routes []Route, meter func(name string) *routeMeter) (*router, er
 			r.exact[l.path] = l
 		}
 	}
+	r.hint = hintOf(routes)
 	return r, nil
+}
+
+func hintOf(routes []Route) string {
+	var paths []string
+	for _, rt := range routes {
+		if !rt.Hidden && !slices.Contains(paths, rt.Path) {
+			paths = append(paths, rt.Path)
+		}
+	}
+	if paths == nil {
+		return "nothing is served here"
+	}
+	slices.Sort(paths)
+	return "use one of: " + strings.Join(paths, ", ")
 }
 
 func (r *router) add(rt Route, meter func(name string) *routeMeter) error {

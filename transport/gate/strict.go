@@ -50,6 +50,10 @@ var (
 		status: fasthttp.StatusNotImplemented, code: "method_unknown",
 		detail: "the method is not known", remediation: "use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
 	}
+	vCoding = &violation{
+		status: fasthttp.StatusNotImplemented, code: "transfer_coding_unknown",
+		detail: "the transfer coding is not known", remediation: "send a Content-Length, or Transfer-Encoding: chunked",
+	}
 	vURILong = &violation{
 		status: fasthttp.StatusRequestURITooLong, code: "uri_too_long",
 		detail: "the request target is too long", remediation: "shorten it to 2 KiB",
@@ -87,6 +91,9 @@ var (
 
 // check returns the first rule that the request breaks, or nil. It allocates nothing.
 func (s *Server) check(ctx *fasthttp.RequestCtx) *violation {
+	if c, ok := ctx.Conn().(*conn); ok && c.bareLF {
+		return vMalformed
+	}
 	h := &ctx.Request.Header
 	if p := h.Protocol(); string(p) != "HTTP/1.1" && string(p) != "HTTP/1.0" {
 		return vVersion

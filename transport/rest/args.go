@@ -42,6 +42,10 @@ func (a *args) add(pair string, allowed []string) {
 	if !ok {
 		name = rawName
 	}
+	if name == "" {
+		a.fail("", "is empty: remove the stray '&' or '='")
+		return
+	}
 	if !slices.Contains(allowed, name) {
 		a.fail(gate.Echo(name), "is not a parameter of this route; it has: "+orNone(allowed))
 		return
@@ -167,8 +171,8 @@ func (a *args) decimal(name string, limit market.Decimal) market.Decimal {
 	if !ok {
 		return market.Null
 	}
-	d, _, err := market.ParseDecimal([]byte(text))
-	if err != nil || len(text) > 64 || d.Mant < 0 || d.Cmp(limit) > 0 {
+	d, rounded, err := market.ParseDecimal([]byte(text))
+	if err != nil || len(text) > 64 || d.Mant < 0 || d.Cmp(limit) > 0 || rounded && d.Cmp(limit) == 0 {
 		a.fail(name, "must be a number from 0 to "+limit.String())
 		return market.Null
 	}

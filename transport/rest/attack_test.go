@@ -148,7 +148,7 @@ func TestAttackTokens(t *testing.T) {
 	w.choiceAttack(path, "flagged", "true", "false")
 	w.choiceAttack(path, "cap_class", "large", "mid", "small", "micro")
 	for _, name := range []string{"market_cap_min", "market_cap_max", "volume_24h_min", "volume_24h_max"} {
-		w.decimalAttack(path, name, "1000000000000000")
+		w.decimalAttack(path, name, "1000000000000000000")
 	}
 	w.decimalAttack(path, "velocity_min", "1000000")
 	w.decimalAttack(path, "velocity_max", "1000000")
@@ -218,13 +218,12 @@ func TestAttackHistory(t *testing.T) {
 	w.attack(path, "from", "to=1763661000000")
 	w.attack(path, "from", "from=1763661000000&to=1763661000000")
 	w.attack(path, "from", "from=1763661000001&to=1763661000000")
-	w.attack(path, "from", "from=0&to=1763661000000")
 	w.attack(path, "from", "from=1763661700000")
 	w.attack(path, "range", "range=1h&from=1763661000000")
 	for _, value := range []string{"x", "AAAA", strings.Repeat("A", 44), strings.Repeat("A", 58), strings.Repeat("A", 60), "%00"} {
 		w.attack(path, "cursor", "cursor="+value)
 	}
-	for _, good := range []string{"from=0&to=1000", "from=2025-11-20T18:00:00Z", "from=2025-11-20T18:00:00.000%2B01:00", "from=1763661000000&to=2025-11-20T20:00:00Z"} {
+	for _, good := range []string{"from=0&to=1000", "from=0&to=1763661000000", "from=0", "from=0&granularity=1m", "from=2025-11-20T18:00:00Z", "from=2025-11-20T18:00:00.000%2B01:00", "from=1763661000000&to=2025-11-20T20:00:00Z"} {
 		if r := w.get(path + "?" + good); r.status != 200 {
 			t.Errorf("%s: got %d %s", good, r.status, r.body)
 		}
@@ -257,6 +256,7 @@ func TestTokenPathForms(t *testing.T) {
 	f("99999999999999999999999", 400, "invalid_parameter")
 	f("%62tc-coin", 400, "invalid_parameter")
 	f("a,b", 400, "invalid_parameter")
+	f("live/x", 404, "not_found")
 	f("BTC'--", 400, "bad_path")
 	f("%F0%9F%98%80", 400, "bad_path")
 	f("%2e%2e", 400, "bad_path")
@@ -264,6 +264,43 @@ func TestTokenPathForms(t *testing.T) {
 	// Of two coins with one slug the lower id answers.
 	if r := w.get("/api/v1/tokens/btc-coin?fields=id"); !strings.Contains(r.body, `"data":{"id":1}`) {
 		t.Errorf("btc-coin: got %s", r.body)
+	}
+}
+
+func TestReservedPaths(t *testing.T) {
+	w := serve(t, Config{}, sample())
+	for _, path := range []string{"/api/v1/tokens/live", "/api/v1/tokens/1/live", "/api/v1/tokens/btc-coin/live"} {
+		if r := w.get(path); r.status != 404 || !strings.Contains(r.body, `"code":"not_served_yet"`) || strings.Contains(r.body, "openapi") {
+			t.Errorf("%s: got %d %s", path, r.status, r.body)
+		}
+	}
+	r := w.get("/docs")
+	if r.status != 404 || !strings.Contains(r.body, "/api/v1/tokens/{id}/history,") || strings.Contains(r.body, "live") {
+		t.Errorf("an unknown path: %d %s", r.status, r.body)
+	}
+	// Every path that the answer names is there.
+	var p struct{ Remediation string }
+	if err := json.Unmarshal([]byte(r.body), &p); err != nil {
+		t.Fatal(err)
+	}
+	list, _ := strings.CutPrefix(p.Remediation, "use one of: ")
+	for path := range strings.SplitSeq(list, ", ") {
+		if r := w.get(strings.ReplaceAll(path, "{id}", "1")); r.status != 200 {
+			t.Errorf("%s: %d %s", path, r.status, r.body)
+		}
+	}
+}
+
+func TestNamelessParameter(t *testing.T) {
+	w := serve(t, Config{}, sample())
+	for _, query := range []string{"limit=1&", "&limit=1", "limit=1&=2", "?"} {
+		want := `"detail":"the name of a parameter is empty: remove the stray '\u0026' or '='"`
+		if query == "?" {
+			want = `"detail":"the parameter ? is not a parameter of this route`
+		}
+		if r := w.get("/api/v1/tokens?" + query); r.status != 400 || !strings.Contains(r.body, want) {
+			t.Errorf("%s: got %d %s", query, r.status, r.body)
+		}
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 const (
 	maxPoints     = 10_000
 	defaultPoints = 1000
-	maxSpan       = 3660 * market.Day
 	maxTime       = market.Time(253402300799999) // the last millisecond of 9999
 )
 
@@ -109,8 +108,6 @@ func (a *args) window(q *historyQuery, now market.Time) {
 		case a.failed("from") || a.failed("to"):
 		case q.from >= q.to:
 			a.fail("from", "must be before to, or before now where to is left out")
-		case q.to.Sub(q.from) > maxSpan:
-			a.fail("from", "must be at most 3660 days before to")
 		}
 		return
 	}
@@ -150,11 +147,7 @@ const niceWidth = 300
 func fitting(q *historyQuery, now market.Time) market.Granularity {
 	span := q.span
 	if span == 0 {
-		to := q.to
-		if q.open {
-			to = now
-		}
-		span = to.Sub(q.from)
+		span = min(q.to, now).Sub(q.from)
 	}
 	for g := market.Granularity1m; g < market.Granularity1d; g++ {
 		if span/g.Width() <= niceWidth {
@@ -211,6 +204,25 @@ func (q *historyQuery) link(next string) string {
 		"&limit=" + strconv.Itoa(q.limit) + "&cursor=" + next
 }
 
+// stretch returns what the answer speaks of: from is rounded down and to up to
+// the points of the granularity, but never past now (to is exclusive, so the
+// millisecond of now is in). Later pages keep the stretch of the first.
+func (q *historyQuery) stretch(now market.Time) (from, to market.Time) {
+	if q.after != 0 {
+		return q.from, q.to
+	}
+	from, to = q.from, q.to
+	if q.open || q.span != 0 {
+		to = now + 1
+	}
+	if q.span != 0 {
+		from = to.Add(-q.span)
+	}
+	width := q.granularity.Width()
+	from = alignDown(from, width)
+	return from, max(from, min(alignUp(to, width), now+1))
+}
+
 // key leaves a "to" out that means now: it is a question about the moment of encoding.
 func (q *historyQuery) key() string {
 	b := []byte("/history " + q.question + " " + q.granularity.String() + " " + strconv.Itoa(q.limit))
@@ -226,13 +238,8 @@ func (q *historyQuery) key() string {
 
 // appendHistory asks the store and prints its page in the wanted media type.
 func (a *API) appendHistory(m *moment, out *output, q *historyQuery) *fault {
-	ask := market.HistoryQuery{ID: q.id, From: q.from, To: q.to, Granularity: q.granularity, Limit: q.limit, After: q.after}
-	if q.open || q.span != 0 {
-		ask.To = alignUp(m.now+1, q.granularity.Width())
-	}
-	if q.span != 0 {
-		ask.From = ask.To.Add(-q.span)
-	}
+	ask := market.HistoryQuery{ID: q.id, Granularity: q.granularity, Limit: q.limit, After: q.after}
+	ask.From, ask.To = q.stretch(m.now)
 	p, f := a.ask(ask)
 	if f != nil {
 		return f
@@ -242,7 +249,9 @@ func (a *API) appendHistory(m *moment, out *output, q *historyQuery) *fault {
 		next = a.cursors.encode(cursor{ask.From, ask.To, p.Next, q.granularity}, q.question)
 		out.link = "<" + q.link(next) + `>; rel="next"`
 	}
-	out.tag = append(pastTag(p.DurableSeq, ask.From), 'a'+byte(q.media))
+	// A gap may begin without anything being recorded.
+	out.tag = strconv.AppendInt(append(pastTag(p.DurableSeq, ask.From), '-'), int64(len(p.Gaps)), 36)
+	out.tag = append(out.tag, 'a'+byte(q.media))
 	switch q.media {
 	case mediaCSV:
 		out.body = appendCSV(out.body, q, p.Points)

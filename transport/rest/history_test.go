@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,7 +64,7 @@ func TestHistoryBodies(t *testing.T) {
 	}
 	const csv, ndjson = "text/csv; charset=utf-8; header=present", "application/x-ndjson"
 	f("granularity=5m&from=1763661000000&to=1763662000000", "*/*", "application/json",
-		`"data":{"id":1,"granularity":"5m","from":"2025-11-20T17:50:00.000Z","to":"2025-11-20T18:06:40.000Z","durable_seq":811,"truncated":true,`+
+		`"data":{"id":1,"granularity":"5m","from":"2025-11-20T17:50:00.000Z","to":"2025-11-20T18:00:00.124Z","durable_seq":811,"truncated":true,`+
 			`"points":[{"time":"2025-11-20T18:00:00.000Z","count":5,"price":{"open":1,"high":2,"low":0.5,"close":1.25,"mean":1.1,"vwap":1.5},`+
 			`"market_cap":{"last":10,"mean":9.5},"volume_24h":{"last":3,"mean":3},"velocity":{"open":0.1,"high":0.4,"low":0.1,"close":0.3,"mean":0.2}},`+
 			`{"time":"2025-11-20T18:00:01.000Z","count":1,"price":{"open":null,"high":null,"low":null,"close":null,"mean":null,"vwap":null},`+
@@ -82,7 +85,7 @@ func TestHistoryQuestions(t *testing.T) {
 	w := serve(t, Config{}, sample())
 	asked := w.remember(func(market.HistoryQuery) (*market.HistoryPage, error) { return &market.HistoryPage{}, nil })
 	const day = market.Time(market.Day)
-	up := func(width market.Millis) market.Time { return alignUp(noon+1, width) }
+	since := func(span market.Time, width market.Millis) market.Time { return alignDown(noon+1-span, width) }
 	f := func(query string, from, to market.Time, g market.Granularity, limit int) {
 		t.Helper()
 		*asked = nil
@@ -92,15 +95,22 @@ func TestHistoryQuestions(t *testing.T) {
 			t.Errorf("%s: got %d, asked %+v, want %+v", query, r.status, *asked, want)
 		}
 	}
-	f("", up(5*market.Minute)-day, up(5*market.Minute), market.Granularity5m, 1000)
-	f("range=1h", up(market.Minute)-day/24, up(market.Minute), market.Granularity1m, 1000)
-	f("range=7d", up(market.Hour)-7*day, up(market.Hour), market.Granularity1h, 1000)
-	f("range=30d", up(4*market.Hour)-30*day, up(4*market.Hour), market.Granularity4h, 1000)
+	f("", since(day, 5*market.Minute), noon+1, market.Granularity5m, 1000)
+	f("range=1h", since(day/24, market.Minute), noon+1, market.Granularity1m, 1000)
+	f("range=7d", since(7*day, market.Hour), noon+1, market.Granularity1h, 1000)
+	f("range=30d", since(30*day, 4*market.Hour), noon+1, market.Granularity4h, 1000)
 	f("range=4h&granularity=raw&limit=7", noon+1-day/6, noon+1, market.GranularityRaw, 7)
-	f("from=1763661000000", 1763661000000, up(market.Minute), market.Granularity1m, 1000)
-	f("from=2025-11-20T17:50:00Z&to=1763661000001", 1763661000000, 1763661000001, market.Granularity1m, 1000)
-	f("from=1&to=200000000000", 1, 200000000000, market.Granularity1d, 1000)
-	f("from=1763661000000&to=1763661600000&granularity=1d", 1763661000000, 1763661600000, market.Granularity1d, 1000)
+	f("from=1763661000000", 1763661000000, noon+1, market.Granularity1m, 1000)
+	f("from=1763661012345", 1763661000000, noon+1, market.Granularity1m, 1000)
+	f("from=2025-11-20T17:50:00Z&to=1763661000001", 1763661000000, 1763661060000, market.Granularity1m, 1000)
+	f("from=1&to=200000000000", 0, alignUp(200000000000, market.Day), market.Granularity1d, 1000)
+	f("from=1763661000000&to=1763661600000&granularity=1d", alignDown(1763661000000, market.Day), noon+1, market.Granularity1d, 1000)
+	f("from=1763661000001&to=1763661000002&granularity=raw", 1763661000001, 1763661000002, market.GranularityRaw, 1000)
+	// What has not happened is not asked for, and "from" may be as early as it likes.
+	f("from=1763661000000&to=2030-01-01T00:00:00Z", 1763661000000, noon+1, market.Granularity1m, 1000)
+	f("from=2030-01-01T00:00:00Z&to=2030-01-01T00:01:00Z", 1893456000000, 1893456000000, market.Granularity1m, 1000)
+	f("from=0", 0, noon+1, market.Granularity1d, 1000)
+	f("from=0&granularity=raw", 0, noon+1, market.GranularityRaw, 1000)
 }
 
 func TestHistoryPaging(t *testing.T) {
@@ -129,6 +139,9 @@ func TestHistoryPaging(t *testing.T) {
 	}
 	first, second := (*asked)[0], (*asked)[1]
 	first.After = noon + 877
+	if first.To != noon+1 {
+		t.Errorf("asked up to %d, now is %d", first.To, noon)
+	}
 	if second != first {
 		t.Errorf("asked %+v, want %+v", second, first)
 	}
@@ -194,21 +207,54 @@ func TestVelocityBody(t *testing.T) {
 		`"flags":["outlier_volume"],"explain":{"inputs":{"price":4000,"market_cap":2000000000000,"volume_24h":9000000000000,"circulating_supply":null},"source":"coinmarketcap",` +
 			`"rejected":[{"time":"2025-11-20T17:59:59.123Z","field":"volume_24h","value":9000000000000,"rule":"level","source":"coinmarketcap"},` +
 			`{"time":"2025-11-20T17:59:58.123Z","field":null,"value":null,"rule":"poll","source":"coinmarketcap"}],` +
-			`"thresholds":{"level":{"active":true,"reference":0.08,"factor":10,"minimum":0.5,"limit":0.8,"minimum_samples":8},` +
-			`"step":{"price":0.0953,"market_cap":0.0953,"volume_24h":0.4054651}},"samples":900},` +
+			`"rejected_kept":16,"thresholds":{"as_of":"2025-11-20T17:59:59.123Z","minimum_samples":8,` +
+			`"level":{"state":"outlier","reference":0.08,"factor":10,"minimum":0.5,"limit":0.8},` +
+			`"step":{"state":"watching","minimum":{"price":0.09531018,"market_cap":0.09531018,"volume_24h":0.4054651},` +
+			`"limit":{"price":0.0953,"market_cap":0.0953,"volume_24h":0.4054651}}},"samples":900},` +
 			`"series":[{"time":"2025-11-20T18:00:00.000Z","velocity":0.3},{"time":"2025-11-20T18:00:01.000Z","velocity":null}]}}`,
 	} {
 		if !strings.Contains(r.body, want) {
 			t.Errorf("got\n%s\nwithout\n%s", r.body, want)
 		}
 	}
-	to := alignUp(noon+1, 5*market.Minute)
-	if q := (market.HistoryQuery{ID: 5, From: to - market.Time(market.Day), To: to, Granularity: market.Granularity5m, Limit: 289}); (*asked)[0] != q {
+	from := alignDown(noon+1-market.Time(market.Day), 5*market.Minute)
+	if q := (market.HistoryQuery{ID: 5, From: from, To: noon + 1, Granularity: market.Granularity5m, Limit: 289}); (*asked)[0] != q {
 		t.Errorf("asked %+v, want %+v", (*asked)[0], q)
 	}
-	if r := w.get("/api/v1/tokens/1/velocity"); !strings.Contains(r.body, `"rejected":[],"thresholds":{"level":{"active":false,"reference":null,"factor":10,"minimum":0.5,"limit":null,`) {
-		t.Errorf("without review: %s", r.body)
+}
+
+func TestThresholds(t *testing.T) {
+	nan := math.NaN()
+	f := func(samples uint32, flags market.Flags, review *market.Review, want ...string) {
+		t.Helper()
+		s := flagged(snap(1, "BTC", "velocity=1"), flags)
+		s.Samples, s.Review = samples, review
+		got := string(appendExplain(nil, s))
+		for _, part := range want {
+			if !strings.Contains(got, part) {
+				t.Errorf("%d samples, %v, %+v: got\n%s\nwithout %s", samples, flags, review, got, part)
+			}
+		}
 	}
+	review := func(rule market.Rule, ago market.Time) *market.Review {
+		r := &market.Review{LevelReference: 0.01, StepLimit: [3]float64{0.2, 0.2, 0.5}}
+		r.Rejected = []market.Rejection{
+			{Time: noon - 10, Field: market.FieldMaxSupply, Rule: market.RuleRange}, {Time: noon - 1000 - ago, Field: market.FieldVolume24h, Rule: rule},
+		}
+		return r
+	}
+	const never = `"rejected":[],"rejected_kept":16,"thresholds":{"as_of":null,"minimum_samples":8,`
+	f(7, 0, nil, never, `"level":{"state":"off","reference":null,"factor":10,"minimum":0.5,"limit":null},"step":{"state":"off","minimum":{`, `"limit":{"price":null,"market_cap":null,"volume_24h":null}}},"samples":7}`)
+	f(8, 0, nil, never, `"level":{"state":"watching","reference":null,"factor":10,"minimum":0.5,"limit":null},"step":{"state":"watching","minimum":{`)
+	// A level outlier is one while the value that is shown is rejected.
+	const then = `"thresholds":{"as_of":"2025-11-20T17:59:59.123Z",`
+	f(900, market.FlagOutlierVolume, review(market.RuleLevel, 0), then, `"level":{"state":"outlier","reference":0.01,"factor":10,"minimum":0.5,"limit":0.5},"step":{"state":"watching"`)
+	f(900, 0, review(market.RuleLevel, 0), then, `"level":{"state":"watching","reference":0.01,`)
+	f(900, market.FlagOutlierVolume, review(market.RuleStep, 0), then, `"level":{"state":"watching","reference":0.01,`)
+	f(900, market.FlagOutlierVolume, review(market.RuleLevel, 1), `"as_of":"2025-11-20T17:59:59.122Z",`, `"level":{"state":"watching",`)
+	// A value out of range says nothing about the limits.
+	f(900, 0, &market.Review{LevelReference: nan, StepLimit: [3]float64{nan, nan, nan}, Rejected: []market.Rejection{{Time: noon, Rule: market.RuleRange}}},
+		`"thresholds":{"as_of":null,`, `"reference":null,`)
 }
 
 func TestFullDetail(t *testing.T) {
@@ -222,9 +268,9 @@ func TestFullDetail(t *testing.T) {
 	r := w.get("/api/v1/tokens/1?detail=full&range=1h")
 	empty := `"points":0,"coverage":0}`
 	for _, want := range []string{
-		`"data":{"id":1,"symbol":"BTC"`, `"spread_bps":null},"history":{"range":"1h","granularity":"1m","from":"2025-11-20T17:01:00.000Z","to":"2025-11-20T18:01:00.000Z","durable_seq":811,`,
+		`"data":{"id":1,"symbol":"BTC"`, `"spread_bps":null},"history":{"range":"1h","granularity":"1m","from":"2025-11-20T17:00:00.000Z","to":"2025-11-20T18:00:00.124Z","durable_seq":811,`,
 		`"price":{"min":0.5,"max":3,"mean":1.85,"open":1,"close":2.5,"points":2,"coverage":0.03}`,
-		`"market_cap":{"min":9,"max":9,"mean":9.5,"open":9,"close":10,"points":1,"coverage":0.02}`,
+		`"market_cap":{"min":10,"max":10,"mean":10,"open":10,"close":10,"points":1,"coverage":0.02}`,
 		`"velocity":{"min":0.1,"max":0.4,"mean":0.2,"open":0.1,"close":0.3,"points":1,"coverage":0.02}}}}`,
 	} {
 		if !strings.Contains(r.body, want) {
@@ -234,5 +280,56 @@ func TestFullDetail(t *testing.T) {
 	w.remember(func(market.HistoryQuery) (*market.HistoryPage, error) { return &market.HistoryPage{}, nil })
 	if r := w.get("/api/v1/tokens/1?detail=full&range=4h&fields=id"); !strings.Contains(r.body, `"data":{"id":1,"history":{"range":"4h"`) || strings.Count(r.body, empty) != 4 {
 		t.Errorf("empty history: %s", r.body)
+	}
+}
+
+// Of any points, the summary's values are in order, and mean and extremes are of
+// the same values.
+func TestSummaryIsConsistent(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	for range 300 {
+		var points []market.Point
+		var lasts []float64
+		for range 1 + rng.IntN(20) {
+			sum, n := 0.0, 1+rng.IntN(5)
+			b := market.Bar{Low: market.FromInt(1 << 40), High: market.FromInt(0)}
+			for i := range n {
+				d := market.FromInt(1 + rng.Int64N(1000))
+				if i == 0 {
+					b.Open = d
+				}
+				if d.Cmp(b.Low) < 0 {
+					b.Low = d
+				}
+				if d.Cmp(b.High) > 0 {
+					b.High = d
+				}
+				b.Close = d
+				sum += d.Float()
+			}
+			b.Mean = market.Significant(sum/float64(n), 8)
+			totals := market.Bar{Open: market.Null, High: market.Null, Low: market.Null, Close: b.Close, Mean: b.Mean}
+			points = append(points, market.Point{Count: uint32(n), Price: b, Velocity: b, Cap: totals, Volume: totals})
+			lasts = append(lasts, b.Close.Float())
+		}
+		var got map[string]struct{ Min, Max, Mean, Open, Close float64 }
+		body := strings.Replace(string(appendSummaries(nil, points, len(points))), ",", "{", 1) + "}"
+		if err := json.Unmarshal([]byte(body), &got); err != nil {
+			t.Fatalf("%v: %s", err, body)
+		}
+		for name, s := range got {
+			if !(s.Min <= s.Mean && s.Mean <= s.Max && s.Min <= s.Open && s.Open <= s.Max && s.Min <= s.Close && s.Close <= s.Max) {
+				t.Fatalf("%s: %+v of %+v", name, s, points)
+			}
+		}
+		sum := 0.0
+		for _, x := range lasts {
+			sum += x
+		}
+		mean := market.Significant(sum/float64(len(lasts)), 12).Float()
+		if s := got["market_cap"]; len(got) != 4 || s != got["volume_24h"] || s.Min != slices.Min(lasts) || s.Max != slices.Max(lasts) ||
+			s.Mean != mean || s.Open != lasts[0] || s.Close != lasts[len(lasts)-1] {
+			t.Fatalf("market_cap: %+v of %v", s, lasts)
+		}
 	}
 }

@@ -22,7 +22,7 @@ const (
 
 // Upper bounds of the filters: USD and 1/day.
 var (
-	maxUSD      = market.NewDecimal(1, 15)
+	maxUSD      = market.NewDecimal(1, 18)
 	maxVelocity = market.NewDecimal(1, 6)
 )
 

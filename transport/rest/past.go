@@ -47,8 +47,22 @@ func pastTag(durable uint64, from market.Time) []byte {
 	return strconv.AppendInt(append(b, '-'), int64(from), 36)
 }
 
-// alignUp rounds an instant up to a multiple of a width, so that a question
-// about "the last 24 h" stays the same question within one point.
+// alignDown rounds an instant down to a multiple of a width.
+func alignDown(t market.Time, width market.Millis) market.Time {
+	if width <= 0 {
+		return t
+	}
+	return t / market.Time(width) * market.Time(width)
+}
+
+// lately returns the stretch of the last span, in whole points but for the one
+// that is under way, and how many points that is.
+func lately(now market.Time, span market.Millis, g market.Granularity) (from, to market.Time, points int) {
+	from, to = alignDown(now+1-market.Time(span), g.Width()), now+1
+	return from, to, int(alignUp(to, g.Width()).Sub(from) / g.Width())
+}
+
+// alignUp rounds an instant up to a multiple of a width.
 func alignUp(t market.Time, width market.Millis) market.Time {
 	if width <= 0 {
 		return t
@@ -61,21 +75,24 @@ func alignUp(t market.Time, width market.Millis) market.Time {
 const (
 	seriesGranularity = market.Granularity5m
 	seriesSpan        = market.Day
-	seriesLimit       = 289
 )
 
 // series returns the last day of a token at 5 minutes. Without a store, or when
 // it fails, there is none: the live part of the answer must not depend on it.
 func (a *API) series(id market.ID, now market.Time) *market.HistoryPage {
-	to := alignUp(now+1, seriesGranularity.Width())
-	q := market.HistoryQuery{ID: id, From: to.Add(-seriesSpan), To: to, Granularity: seriesGranularity, Limit: seriesLimit}
+	from, to, points := lately(now, seriesSpan, seriesGranularity)
+	q := market.HistoryQuery{ID: id, From: from, To: to, Granularity: seriesGranularity, Limit: points}
 	if p, f := a.ask(q); f == nil && p != nil {
 		return p
 	}
 	return &market.HistoryPage{}
 }
 
-// summary adds points up for ?detail=full.
+// summary adds points up for ?detail=full. All five of its values are on one
+// basis, so that min ≤ mean ≤ max: price and velocity are those of every sample,
+// as the points hold their open, high, low, close and mean; of market_cap and
+// volume_24h a point keeps no open, high or low, so theirs are those of the
+// points' closing values, each of which counts once.
 type summary struct {
 	points           int
 	low, high        market.Decimal
@@ -88,7 +105,7 @@ func newSummary() summary {
 }
 
 // add takes one bar in; a bar without a close holds nothing.
-func (s *summary) add(b *market.Bar, count uint32) {
+func (s *summary) add(b *market.Bar, weight float64) {
 	last := or(b.Close, b.Mean)
 	if last.IsNull() {
 		return
@@ -105,9 +122,13 @@ func (s *summary) add(b *market.Bar, count uint32) {
 		s.first = or(b.Open, last)
 	}
 	s.last = last
-	w := math.Max(float64(count), 1)
-	s.weighted += w * or(b.Mean, last).Float()
-	s.weight += w
+	s.weighted += weight * or(b.Mean, last).Float()
+	s.weight += weight
+}
+
+// closing is a bar of nothing but the closing value of another.
+func closing(b *market.Bar) *market.Bar {
+	return &market.Bar{Open: b.Close, High: b.Close, Low: b.Close, Close: b.Close, Mean: b.Close}
 }
 
 func or(d, fallback market.Decimal) market.Decimal {
@@ -117,7 +138,7 @@ func or(d, fallback market.Decimal) market.Decimal {
 	return d
 }
 
-// append prints the summary; expected is the number of points of a full range.
+// append prints the summary; expected is the number of points of the range.
 func (s *summary) append(dst []byte, expected int) []byte {
 	mean := market.Null
 	if s.weight > 0 {
@@ -142,10 +163,8 @@ var summaryGranularities = []market.Granularity{
 // appendFull is the token object with the history summary inside.
 func (a *API) appendFull(m *moment, out *output, s *market.Snapshot, fields selection, span int) *fault {
 	g := summaryGranularities[span]
-	to := alignUp(m.now+1, g.Width())
-	from := to.Add(-rangeSpans[span])
-	expected := int(rangeSpans[span] / g.Width())
-	p, f := a.ask(market.HistoryQuery{ID: s.ID, From: from, To: to, Granularity: g, Limit: expected + 1})
+	from, to, expected := lately(m.now, rangeSpans[span], g)
+	p, f := a.ask(market.HistoryQuery{ID: s.ID, From: from, To: to, Granularity: g, Limit: expected})
 	if f != nil {
 		return f
 	}
@@ -167,10 +186,11 @@ func appendSummaries(dst []byte, points []market.Point, expected int) []byte {
 	price, marketCap, volume, velocity := newSummary(), newSummary(), newSummary(), newSummary()
 	for i := range points {
 		p := &points[i]
-		price.add(&p.Price, p.Count)
-		marketCap.add(&p.Cap, p.Count)
-		volume.add(&p.Volume, p.Count)
-		velocity.add(&p.Velocity, p.Count)
+		samples := math.Max(float64(p.Count), 1)
+		price.add(&p.Price, samples)
+		marketCap.add(closing(&p.Cap), 1)
+		volume.add(closing(&p.Volume), 1)
+		velocity.add(&p.Velocity, samples)
 	}
 	dst = price.append(append(dst, `,"price":`...), expected)
 	dst = marketCap.append(append(dst, `,"market_cap":`...), expected)

@@ -45,7 +45,8 @@ func (a *API) appendVelocityBody(m *moment, out *output, s *market.Snapshot) {
 	}
 	dst = append(dst, `]}}`...)
 	out.body = dst
-	out.tag = pastTag(past.DurableSeq, alignUp(m.now+1, seriesGranularity.Width()))
+	from, _, _ := lately(m.now, seriesSpan, seriesGranularity)
+	out.tag = pastTag(past.DurableSeq, from)
 }
 
 func appendExplain(dst []byte, s *market.Snapshot) []byte {
@@ -63,7 +64,8 @@ func appendExplain(dst []byte, s *market.Snapshot) []byte {
 			dst = appendRejection(dst, &s.Review.Rejected[i])
 		}
 	}
-	dst = appendThresholds(append(dst, `],"thresholds":`...), s)
+	dst = strconv.AppendInt(append(dst, `],"rejected_kept":`...), market.MaxRejections, 10)
+	dst = appendThresholds(append(dst, `,"thresholds":`...), s)
 	dst = strconv.AppendUint(append(dst, `,"samples":`...), uint64(s.Samples), 10)
 	return append(dst, '}')
 }
@@ -81,31 +83,73 @@ func appendRejection(dst []byte, r *market.Rejection) []byte {
 	return append(dst, '}')
 }
 
-// The constants of the level rule (fields.md, Formulas).
+// The constants of the rules (fields.md, Formulas), as the answer names them.
 const (
 	levelFactor  = 10
 	levelMinimum = 0.5
 	minSamples   = 8
 )
 
-// appendThresholds prints what values are measured against. A rule is off, and
-// says so, while the token has too few samples; a limit is null where the token
-// was never measured against it, for nothing was ever rejected.
+// Least thresholds of a step, |ln| of the ratio to the value before.
+var (
+	stepMinimum       = math.Log(1.1)
+	stepMinimumVolume = math.Log(1.5)
+)
+
+// appendThresholds prints what values are measured against. The rules work
+// whether or not anything was rejected ("state"), but what a token's values are
+// measured against is computed only when one is rejected: so reference and
+// limits are as of the newest such rejection ("as_of"), and null before the
+// first one. While a level outlier lasts, that is now.
 func appendThresholds(dst []byte, s *market.Snapshot) []byte {
 	reference, steps := math.NaN(), [3]float64{math.NaN(), math.NaN(), math.NaN()}
-	active := s.Samples >= minSamples
 	if s.Review != nil {
 		reference, steps = s.Review.LevelReference, s.Review.StepLimit
-		active = !math.IsNaN(reference)
 	}
-	limit := math.Max(levelFactor*reference, levelMinimum)
-	dst = strconv.AppendBool(append(dst, `{"level":{"active":`...), active)
+	asOf, level := lastMeasured(s)
+	dst = appendTime(append(dst, `{"as_of":`...), asOf)
+	dst = strconv.AppendInt(append(dst, `,"minimum_samples":`...), minSamples, 10)
+	dst = appendName(append(dst, `,"level":{"state":`...), stateOf(s, level))
 	dst = finite(reference, 7).AppendText(append(dst, `,"reference":`...))
-	dst = append(dst, `,"factor":10,"minimum":0.5,"limit":`...)
-	dst = finite(limit, 7).AppendText(dst)
-	dst = append(dst, `,"minimum_samples":8},"step":{"price":`...)
-	dst = finite(steps[0], 7).AppendText(dst)
-	dst = finite(steps[1], 7).AppendText(append(dst, `,"market_cap":`...))
-	dst = finite(steps[2], 7).AppendText(append(dst, `,"volume_24h":`...))
+	dst = strconv.AppendInt(append(dst, `,"factor":`...), levelFactor, 10)
+	dst = finite(levelMinimum, 7).AppendText(append(dst, `,"minimum":`...))
+	dst = finite(math.Max(levelFactor*reference, levelMinimum), 7).AppendText(append(dst, `,"limit":`...))
+	dst = appendName(append(dst, `},"step":{"state":`...), stateOf(s, false))
+	dst = appendInputs(append(dst, `,"minimum":`...), [3]float64{stepMinimum, stepMinimum, stepMinimumVolume})
+	dst = appendInputs(append(dst, `,"limit":`...), steps)
 	return append(dst, `}}`...)
+}
+
+func appendInputs(dst []byte, values [3]float64) []byte {
+	dst = finite(values[0], 7).AppendText(append(dst, `{"price":`...))
+	dst = finite(values[1], 7).AppendText(append(dst, `,"market_cap":`...))
+	dst = finite(values[2], 7).AppendText(append(dst, `,"volume_24h":`...))
+	return append(dst, '}')
+}
+
+// stateOf tells whether a rule works on the token.
+func stateOf(s *market.Snapshot, outlier bool) string {
+	switch {
+	case outlier:
+		return "outlier"
+	case s.Samples < minSamples:
+		return "off"
+	}
+	return "watching"
+}
+
+// lastMeasured returns when a step or level rule last rejected a value, 0 where
+// none is known, and whether the level rule rejects the value that is shown.
+func lastMeasured(s *market.Snapshot) (at market.Time, level bool) {
+	if s.Review == nil {
+		return 0, false
+	}
+	for _, r := range s.Review.Rejected {
+		if r.Rule != market.RuleStep && r.Rule != market.RuleLevel {
+			continue
+		}
+		at = max(at, r.Time)
+		level = level || r.Rule == market.RuleLevel && r.Time == s.SourceTime() && s.Flags()&market.FlagOutlierVolume != 0
+	}
+	return at, level
 }
