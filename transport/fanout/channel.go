@@ -64,7 +64,7 @@ func (c *channel) compose(h *Hub, r *round) *message {
 	parts.Head.Prev = c.seq
 	n := 0
 	add := func(s *market.Snapshot, mask market.Mask) {
-		parts.row = wire.AppendRow(parts.row[:0], s, mask, &c.rows.format, r.board.Source)
+		parts.row = c.rows.encode(parts.row[:0], r, s, mask)
 		if len(parts.row) > 0 {
 			parts.Row(parts.row)
 			n++
@@ -73,11 +73,11 @@ func (c *channel) compose(h *Hub, r *round) *message {
 	switch since := c.through; {
 	case len(removed) > wire.MaxRemoved:
 		parts.Head.Snapshot, m.snapshot = true, true
-		c.sel.each(r, 0, func(s *market.Snapshot) bool { add(s, market.AllFields); return true })
+		c.sel.each(r, 0, func(i int) bool { add(r.token(i), market.AllFields); return true })
 	case c.sel.all && r.tick != nil && r.from <= since:
 		r.tick.Changes(func(ch *market.Change) bool { add(ch.Snap, ch.Mask); return true })
 	default:
-		c.sel.each(r, 0, func(s *market.Snapshot) bool { add(s, s.ChangedSince(since)); return true })
+		c.sel.each(r, 0, func(i int) bool { s := r.token(i); add(s, changedSince(s, since)); return true })
 	}
 	if n == 0 && len(removed) == 0 {
 		return nil

@@ -3,6 +3,7 @@ package fanout
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ type client struct {
 	replica *wiretest.Replica
 	slow    bool // takes a batch and lets it wait for read
 	held    [][]byte
+	holds   chan struct{} // told when a batch is held, where somebody listens
 	batches int
 	biggest int
 	code    wire.CloseCode
@@ -53,6 +55,10 @@ func (c *client) TryWrite(frames [][]byte) bool {
 	}
 	if c.slow {
 		c.held = frames
+		select {
+		case c.holds <- struct{}{}:
+		default:
+		}
 		return true
 	}
 	c.take(frames)
@@ -63,7 +69,7 @@ func (c *client) TryWrite(frames [][]byte) bool {
 func (c *client) take(frames [][]byte) {
 	c.t.Helper()
 	for _, f := range frames {
-		for line := range bytes.SplitSeq(bytes.TrimSuffix(f, []byte("\n")), []byte("\n")) {
+		for line := range splitLines(f) {
 			m, err := c.replica.Apply(line)
 			if err != nil {
 				c.t.Fatalf("%v\n%.300s", err, line)
@@ -73,6 +79,10 @@ func (c *client) take(frames [][]byte) {
 			}
 		}
 	}
+}
+
+func splitLines(frame []byte) iter.Seq[[]byte] {
+	return bytes.SplitSeq(bytes.TrimSuffix(frame, []byte("\n")), []byte("\n"))
 }
 
 // read finishes what a slow client holds.

@@ -14,6 +14,7 @@ type Config struct {
 	Tokens        int // over all token lists of a connection; 50,000
 	Channels      int // shared channels; 256, above it subscriptions get channels of their own
 	Formats       int // formats whose fragments are cached; 64, above it rows are encoded per connection
+	Cache         int // bytes of encoded rows kept for others who want them; 128 MiB
 
 	MessagesPerSecond int // client messages, sustained; 20
 	MessageBurst      int // client messages at once; 100
@@ -36,6 +37,7 @@ func (c *Config) setDefaults() {
 	def(&c.Tokens, 50_000)
 	def(&c.Channels, 256)
 	def(&c.Formats, 64)
+	def(&c.Cache, 128<<20)
 	def(&c.MessagesPerSecond, 20)
 	def(&c.MessageBurst, 100)
 	def(&c.ErrorsPerMinute, 5)

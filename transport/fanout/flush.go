@@ -251,11 +251,11 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 // jobRows adds rows from where the job stands and reports whether it came to the end.
 func (m *member) jobRows(at *round, b *batch, p *parts) (done bool) {
 	j, done := &m.job, true
-	m.ch.sel.each(at, j.from, func(snap *market.Snapshot) bool {
+	m.ch.sel.each(at, j.from, func(i int) bool {
 		if j.snapshot {
-			p.row = m.ch.rows.whole(p.row[:0], snap, at.board.Source)
+			p.row = m.ch.rows.whole(p.row[:0], at, i)
 		} else {
-			p.row = m.ch.rows.changed(p.row[:0], snap, j.since, at.board.Source)
+			p.row = m.ch.rows.changed(p.row[:0], at, i, j.since)
 		}
 		if len(p.row) == 0 {
 			return true
@@ -263,7 +263,7 @@ func (m *member) jobRows(at *round, b *batch, p *parts) (done bool) {
 		if !p.Fits(len(p.row)) {
 			p.Flush()
 			if b.full() {
-				j.from, done = snap.ID, false
+				j.from, done = at.order().ids[i], false
 				return false
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/velocimeter/velocimeter/engine/market"
-	"github.com/velocimeter/velocimeter/transport/wire"
 )
 
 // Hub is the fan-out: it takes ticks and serves sessions. Safe for concurrent use.
@@ -33,7 +32,9 @@ type Hub struct {
 // arrives. It starts nothing; Run does the work.
 func New(cfg Config, boards Boards) *Hub {
 	cfg.setDefaults()
-	return &Hub{cfg: cfg, boards: boards, table: newTable(&cfg), registry: newRegistry(&cfg), wake: make(chan struct{}, 1)}
+	h := &Hub{cfg: cfg, boards: boards, table: newTable(&cfg), registry: newRegistry(&cfg), wake: make(chan struct{}, 1)}
+	h.stats.start()
+	return h
 }
 
 // Ready reports whether there is a market to serve: after a restart the restored
@@ -124,15 +125,13 @@ func (h *Hub) advance() bool {
 			return false
 		}
 		next.from = last.seq()
+		next.inherit(last)
 	}
 	if merged || last == nil {
 		next.tick = nil
 	}
 	h.round.Store(next)
 	h.stats.rounds.Add(1)
-	if len(t.Removed) > 0 || merged {
-		h.table.forget(t.Board)
-	}
 	return true
 }
 
@@ -156,7 +155,7 @@ func (h *Hub) guard(s *Session, fn func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			h.panicked(r)
-			s.link.Close(wire.CloseInternal, "internal error")
+			s.fail()
 		}
 	}()
 	fn()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/wire"
@@ -19,8 +20,8 @@ type round struct {
 	from  uint64       // seq of the round before
 	tick  *market.Tick // the one tick between them; nil where several were merged
 
-	sortOnce sync.Once
-	sorted   []*market.Snapshot
+	orderOnce sync.Once
+	tokens    atomic.Pointer[order]
 
 	symbolOnce sync.Once
 	symbols    map[string][]*market.Snapshot
@@ -28,21 +29,28 @@ type round struct {
 
 func (r *round) seq() uint64 { return r.board.Seq }
 
-// byID returns every snapshot in the order of ids.
-func (r *round) byID() []*market.Snapshot {
-	r.sortOnce.Do(func() {
-		r.sorted = slices.AppendSeq(make([]*market.Snapshot, 0, r.board.Len()), r.board.All)
-		slices.SortFunc(r.sorted, func(a, b *market.Snapshot) int { return cmp.Compare(a.ID, b.ID) })
-	})
-	return r.sorted
+// order returns the tokens by id.
+func (r *round) order() *order {
+	if o := r.tokens.Load(); o != nil {
+		return o
+	}
+	r.orderOnce.Do(func() { r.tokens.Store(newOrder(r.board)) })
+	return r.tokens.Load()
+}
+
+// inherit takes the order of an earlier round where it has one that still holds.
+func (r *round) inherit(last *round) {
+	if o := last.tokens.Load(); o != nil && sameTokens(last.board, r.board) {
+		r.tokens.Store(o)
+	}
 }
 
 // bySymbol returns the tokens of a symbol, best rank first.
 func (r *round) bySymbol(symbol string) []*market.Snapshot {
 	r.symbolOnce.Do(func() {
 		r.symbols = make(map[string][]*market.Snapshot, r.board.Len())
-		for _, s := range r.byID() {
-			if s.Info != nil {
+		for i := range r.order().ids {
+			if s := r.token(i); s != nil && s.Info != nil {
 				key := strings.ToLower(s.Info.Symbol)
 				r.symbols[key] = append(r.symbols[key], s)
 			}
@@ -61,6 +69,9 @@ func rank(s *market.Snapshot) int64 {
 	return math.MaxInt64
 }
 
+// token returns the i-th token of the round's order, or nil.
+func (r *round) token(i int) *market.Snapshot { return r.order().token(r.board, i) }
+
 // removed returns the tokens of the selection whose tombstone is newer than
 // since and that have not come back. A token that came back is in the rows, whole.
 func (r *round) removed(sel *selection, since uint64) (dst []market.ID) {
@@ -76,10 +87,12 @@ func (r *round) removed(sel *selection, since uint64) (dst []market.ID) {
 
 func (r *round) head(ch uint64) wire.Head { return wire.HeadOf(r.board, ch) }
 
-// selection is a set of tokens: all, or a sorted list. Immutable and shared.
+// selection is a set of tokens: all, or a sorted list. Shared, and immutable but
+// for where the list was found last.
 type selection struct {
-	all bool
-	ids []market.ID
+	all   bool
+	ids   []market.ID
+	found atomic.Pointer[located]
 }
 
 func (s *selection) has(id market.ID) bool {
@@ -90,22 +103,32 @@ func (s *selection) has(id market.ID) bool {
 	return ok
 }
 
-// each calls fn with the selected snapshots whose id is at least from, in the
-// order of ids, until fn returns false.
-func (s *selection) each(r *round, from market.ID, fn func(*market.Snapshot) bool) {
+// find returns where the list is in an order.
+func (s *selection) find(o *order) *located {
+	l := s.found.Load()
+	if l != nil && l.order == o {
+		return l
+	}
+	fresh := o.locate(s.ids)
+	if l == nil || l.order.seq < o.seq { // a round that a slow reader keeps is not the rule
+		s.found.Store(fresh)
+	}
+	return fresh
+}
+
+// each calls fn with the places in the round's order of the selected tokens
+// whose id is at least from, until fn returns false.
+func (s *selection) each(r *round, from market.ID, fn func(i int) bool) {
+	o := r.order()
 	if s.all {
-		list := r.byID()
-		i, _ := slices.BinarySearchFunc(list, from, func(s *market.Snapshot, id market.ID) int { return cmp.Compare(s.ID, id) })
-		for _, snap := range list[i:] {
-			if !fn(snap) {
-				return
-			}
+		i, _ := slices.BinarySearch(o.ids, from)
+		for ; i < len(o.ids) && fn(i); i++ {
 		}
 		return
 	}
-	i, _ := slices.BinarySearch(s.ids, from)
-	for _, id := range s.ids[i:] {
-		if snap := r.board.Token(id); snap != nil && !fn(snap) {
+	start, _ := slices.BinarySearch(s.ids, from)
+	for _, i := range s.find(o).at[start:] {
+		if i >= 0 && !fn(int(i)) {
 			return
 		}
 	}

@@ -76,7 +76,7 @@ func (h *Hub) Attach(link Link, framing Framing, lease *Lease) *Session {
 		})
 	})
 	if h.registry.draining() {
-		s.drain(time.Now(), 0, wire.CloseRestart)
+		s.drain(now.Add(shutdownDefault), h.retry(), wire.CloseRestart)
 	}
 	s.flush(now)
 	return s
@@ -112,6 +112,10 @@ func (s *Session) Written() {
 	s.writing = false
 	s.flush(now)
 }
+
+// Closing is called by the link when it closes the connection for a reason of
+// its own; CloseNormal stands for whatever the client closed with.
+func (s *Session) Closing(code wire.CloseCode) { s.hub.stats.closes(code) }
 
 // Receive takes one whole message of the client. It keeps nothing of text.
 func (s *Session) Receive(text []byte) {
@@ -244,6 +248,13 @@ func (s *Session) close(code wire.CloseCode) {
 	s.closing, s.control = true, nil
 	s.hub.stats.closes(code)
 	s.link.Close(code, closeReasons[code])
+}
+
+// fail closes after a panic; nothing of the session is trusted any more.
+func (s *Session) fail() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close(wire.CloseInternal)
 }
 
 func (s *Session) memberOf(k key) *member {

@@ -427,3 +427,53 @@ func TestDeltaKeepsItsRound(t *testing.T) {
 		t.Fatalf("got %+v", s)
 	}
 }
+
+// TestAllIsNotCounted lets a client with a small token limit have the whole market.
+func TestAllIsNotCounted(t *testing.T) {
+	r := newRig(Config{Tokens: 5}, wiretest.NewMarket(1, 10))
+	c := connect(t, r.Hub)
+	defer c.s.Detach()
+	f := func(message, want string) {
+		t.Helper()
+		if m := c.ask("%s", message); m.Type+m.Code != want {
+			t.Fatalf("%s: got %s", message, m.Type+m.Code)
+		}
+	}
+	f(`{"op":"subscribe","all":true}`, "subscribed")
+	f(`{"op":"subscribe","tokens":[1,2,3]}`, "subscribed")
+	f(`{"op":"subscribe","all":true,"view":"full"}`, "subscribed")
+	f(`{"op":"subscribe","tokens":[4,5,6]}`, "errorlimit")
+	f(`{"op":"subscribe","tokens":[4,5]}`, "subscribed")
+}
+
+// TestShutdownOfASlowReader wants the code without the announcement once half of
+// the time is over, and no cut where the connection then ends.
+func TestShutdownOfASlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(Config{}, wiretest.NewMarket(3, 4))
+		c := connect(t, r.Hub)
+		c.slow = true
+		c.s.Receive([]byte(`{"op":"ping"}`))
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		err := make(chan error)
+		go func() { err <- r.Shutdown(ctx, wire.CloseRestart) }()
+		code := func() wire.CloseCode {
+			c.s.mu.Lock()
+			defer c.s.mu.Unlock()
+			return c.code
+		}
+		<-time.After(time.Second)
+		if got := code(); got != 0 {
+			t.Fatalf("closed %d too early", got)
+		}
+		<-time.After(1500 * time.Millisecond)
+		if got := code(); got != wire.CloseRestart {
+			t.Fatalf("closed %d", got)
+		}
+		c.s.Detach()
+		if e := <-err; e != nil || c.aborted || r.Stats().ClosedBy[wire.CloseRestart] != 1 {
+			t.Fatalf("%v, aborted %v, %v", e, c.aborted, r.Stats().ClosedBy)
+		}
+	})
+}

@@ -15,9 +15,10 @@ const (
 )
 
 // Shutdown refuses new connections, announces the end to every client with a
-// retry time of its own, closes with code and waits until all connections are
-// gone. When ctx ends first the rest is cut, and the error says how many. Run
-// must still be running.
+// retry time of its own, closes with code as soon as the announcement is written,
+// and waits until all connections are gone. After half of the time clients that
+// are slow to read are closed without it. When ctx ends first the rest is cut,
+// and the error says how many. Run must still be running.
 func (h *Hub) Shutdown(ctx context.Context, code wire.CloseCode) error {
 	h.registry.drain()
 	deadline, ok := ctx.Deadline()
@@ -25,12 +26,16 @@ func (h *Hub) Shutdown(ctx context.Context, code wire.CloseCode) error {
 		deadline = time.Now().Add(shutdownDefault)
 	}
 	for _, s := range h.sessions.appendAll(nil) {
-		h.guard(s, func() { s.stop(deadline, retryLeast+rand.N(h.cfg.RetrySpread), code) })
+		h.guard(s, func() { s.stop(deadline, h.retry(), code) })
 	}
-	select {
-	case <-h.registry.idle:
+	if settled(h, time.After(time.Until(deadline)/2)) {
 		return nil
-	case <-ctx.Done():
+	}
+	for _, s := range h.sessions.appendAll(nil) {
+		h.guard(s, func() { s.shut(code) })
+	}
+	if settled(h, ctx.Done()) {
+		return nil
 	}
 	rest := h.sessions.appendAll(nil)
 	if len(rest) == 0 {
@@ -40,6 +45,26 @@ func (h *Hub) Shutdown(ctx context.Context, code wire.CloseCode) error {
 		s.link.Abort()
 	}
 	return fmt.Errorf("cannot close %d stream connections in time: %w", len(rest), ctx.Err())
+}
+
+// retry returns after how long a client shall come back.
+func (h *Hub) retry() time.Duration { return retryLeast + rand.N(h.cfg.RetrySpread) }
+
+// settled waits until the last connection is gone, or for over, and reports the first.
+func settled[T any](h *Hub, over <-chan T) bool {
+	select {
+	case <-h.registry.idle:
+		return true
+	case <-over:
+		return false
+	}
+}
+
+// shut closes with what is being written unfinished.
+func (s *Session) shut(code wire.CloseCode) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close(code)
 }
 
 func (s *Session) stop(deadline time.Time, retry time.Duration, code wire.CloseCode) {
@@ -53,6 +78,7 @@ func (s *Session) stop(deadline time.Time, retry time.Duration, code wire.CloseC
 var closeReasons = map[wire.CloseCode]string{
 	wire.CloseGoingAway: "server stops",
 	wire.CloseRestart:   "server restarts",
+	wire.CloseInternal:  "internal error",
 	wire.CloseSlow:      "reading too slowly",
 	wire.CloseRate:      "messages too fast",
 	wire.CloseSubAbuse:  "subscription limit",

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"strconv"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,19 +15,20 @@ type stats struct {
 	rounds, mergedTicks, messages, bytes             atomic.Uint64
 	encodedRows, conflated, skipped, stalled, panics atomic.Uint64
 	subscriptions                                    atomic.Int64
-	byCode                                           [len(closeOrder)]atomic.Uint64
+	byCode                                           map[wire.CloseCode]*atomic.Uint64 // never changed after start
 }
 
-// closeOrder lists the codes that the hub itself closes with.
-var closeOrder = [...]wire.CloseCode{
-	wire.CloseGoingAway, wire.CloseRestart, wire.CloseSlow, wire.CloseRate, wire.CloseSubAbuse, wire.CloseErrors,
+// start makes a counter for every code of the protocol.
+func (s *stats) start() {
+	s.byCode = make(map[wire.CloseCode]*atomic.Uint64)
+	for _, spec := range wire.CloseCodes() {
+		s.byCode[spec.Code] = new(atomic.Uint64)
+	}
 }
 
 func (s *stats) closes(code wire.CloseCode) {
-	for i, c := range closeOrder {
-		if c == code {
-			s.byCode[i].Add(1)
-		}
+	if n := s.byCode[code]; n != nil {
+		n.Add(1)
 	}
 }
 
@@ -49,7 +51,10 @@ type Stats struct {
 	Skipped        uint64 // rounds that found a connection still writing
 	Stalled        uint64 // connections closed because a write took too long
 	Panics         uint64
-	ClosedBy       map[wire.CloseCode]uint64
+	// ClosedBy counts closes by code, from when they were asked for: a close frame
+	// cannot follow a frame that the client does not read to its end. 1000 are the
+	// closes of clients.
+	ClosedBy map[wire.CloseCode]uint64
 }
 
 // Stats returns the counters.
@@ -60,10 +65,10 @@ func (h *Hub) Stats() Stats {
 		Opened: s.opened.Load(), Closed: s.closed.Load(), Refused: s.refused.Load(), Received: s.received.Load(),
 		Errors: s.errors.Load(), Rounds: s.rounds.Load(), MergedTicks: s.mergedTicks.Load(), Messages: s.messages.Load(),
 		Bytes: s.bytes.Load(), EncodedRows: s.encodedRows.Load(), Conflated: s.conflated.Load(), Skipped: s.skipped.Load(),
-		Stalled: s.stalled.Load(), Panics: s.panics.Load(), ClosedBy: make(map[wire.CloseCode]uint64, len(closeOrder)),
+		Stalled: s.stalled.Load(), Panics: s.panics.Load(), ClosedBy: make(map[wire.CloseCode]uint64, len(s.byCode)),
 	}
-	for i, c := range closeOrder {
-		out.ClosedBy[c] = s.byCode[i].Load()
+	for code, n := range s.byCode {
+		out.ClosedBy[code] = n.Load()
 	}
 	return out
 }
@@ -77,7 +82,7 @@ func (h *Hub) Register(reg prometheus.Registerer) error {
 	gauge := func(name, help string, v func() int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(v()) })
 	}
-	for _, c := range []prometheus.Collector{
+	all := []prometheus.Collector{
 		gauge("velocimeter_stream_connections", "Open stream connections.", h.registry.open),
 		gauge("velocimeter_stream_subscriptions", "Open subscriptions.", func() int { return int(s.subscriptions.Load()) }),
 		gauge("velocimeter_stream_shared_channels", "Open shared channels.", h.table.sharedChannels),
@@ -94,7 +99,14 @@ func (h *Hub) Register(reg prometheus.Registerer) error {
 		counter("velocimeter_stream_skipped_total", "Steps that found a connection still writing.", &s.skipped),
 		counter("velocimeter_stream_stalled_total", "Connections closed because they read too slowly.", &s.stalled),
 		counter("velocimeter_stream_panics_total", "Panics kept within a connection.", &s.panics),
-	} {
+	}
+	for code, n := range s.byCode {
+		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "velocimeter_stream_closes_total", Help: "Connections closed, by close code; 1000 are those that clients closed.",
+			ConstLabels: prometheus.Labels{"code": strconv.Itoa(int(code))},
+		}, func() float64 { return float64(n.Load()) }))
+	}
+	for _, c := range all {
 		if err := reg.Register(c); err != nil {
 			return err
 		}

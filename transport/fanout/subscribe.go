@@ -13,7 +13,7 @@ const othersMost = 16
 
 // resolved is a selection against the board, and what was left over.
 type resolved struct {
-	sel            selection
+	sel            *selection
 	unknownIDs     []market.ID
 	unknownSymbols []string
 	ambiguous      []wire.Ambiguous
@@ -31,11 +31,11 @@ func (s *Session) subscribe(r *wire.Request) *wire.RequestError {
 	if s.tokens+len(res.sel.ids) > cfg.Tokens {
 		return limitError("tokens", cfg.Tokens)
 	}
-	k := keyOf(r.Format, s.framing, &res.sel)
+	k := keyOf(r.Format, s.framing, res.sel)
 	m := s.memberOf(k)
 	if m == nil {
 		seq := s.round.seq()
-		m = &member{ch: s.hub.table.join(k, &res.sel, seq)}
+		m = &member{ch: s.hub.table.join(k, res.sel, seq)}
 		s.members = append(s.members, m)
 	}
 	m.subs++
@@ -60,6 +60,7 @@ func limitError(what string, most int) *wire.RequestError {
 }
 
 func (s *Session) resolve(r *wire.Request) (res resolved) {
+	res.sel = new(selection)
 	switch {
 	case r.All:
 		res.sel.all = true

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"sync"
 
-	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
 
@@ -38,6 +37,8 @@ type table struct {
 	shared  int
 	next    uint64
 
+	cache cache
+
 	maxShared, maxFormats int
 }
 
@@ -51,7 +52,7 @@ type entry struct {
 func newTable(cfg *Config) *table {
 	return &table{
 		entries: make(map[key]*entry), formats: make(map[wire.Format]*fragments),
-		maxShared: cfg.Channels, maxFormats: cfg.Formats,
+		cache: cache{most: int64(cfg.Cache)}, maxShared: cfg.Channels, maxFormats: cfg.Formats,
 	}
 }
 
@@ -86,8 +87,8 @@ func (t *table) open(k key, e *entry, seq uint64) *channel {
 func (t *table) fragments(f wire.Format) *fragments {
 	fr := t.formats[f]
 	if fr == nil {
-		fr = newFragments(f, len(t.formats) < t.maxFormats)
-		if fr.rows != nil {
+		fr = newFragments(f, &t.cache, len(t.formats) < t.maxFormats)
+		if fr.cached {
 			t.formats[f] = fr
 		}
 	}
@@ -110,21 +111,9 @@ func (t *table) leave(c *channel) {
 		e.shared = nil
 		t.shared--
 	}
-	if c.rows.refs--; c.rows.refs == 0 && c.rows.rows != nil {
+	if c.rows.refs--; c.rows.refs == 0 && c.rows.cached {
 		delete(t.formats, c.rows.format)
-	}
-}
-
-// forget drops what is kept about tokens that are gone from the board.
-func (t *table) forget(b *market.Board) {
-	t.mu.Lock()
-	caches := make([]*fragments, 0, len(t.formats))
-	for _, f := range t.formats {
-		caches = append(caches, f)
-	}
-	t.mu.Unlock()
-	for _, f := range caches {
-		f.forget(b)
+		c.rows.release()
 	}
 }
 

@@ -30,16 +30,20 @@ func TestReplicaEqualsBoard(t *testing.T) {
 		total.Skipped += s.Skipped
 		total.MergedTicks += s.MergedTicks
 	}
-	small := Config{Stall: 1 << 60, Control: 1 << 30, Batch: 2 << 10, MessagesPerSecond: 1e9, MessageBurst: 1e9, ErrorsPerMinute: 1e9, Channels: 3, Formats: 2}
+	small := Config{Stall: 1 << 60, Control: 1 << 30, Batch: 2 << 10, MessagesPerSecond: 1e9, MessageBurst: 1e9, ErrorsPerMinute: 1e9, Channels: 3, Formats: 2, Cache: 4 << 10}
 	wide := small
-	wide.Channels, wide.Formats, wide.Batch = 256, 64, 64<<10
-	for seed := range uint64(4) {
+	wide.Channels, wide.Formats, wide.Batch, wide.Cache = 256, 64, 64<<10, 128<<20
+	seeds, long := uint64(4), 120
+	if testing.Short() {
+		seeds, long = 1, 30
+	}
+	for seed := range seeds {
 		f(seed, 1, 150, small)
 		f(seed, 40, 150, small)
 		f(seed, 40, 150, wide)
 	}
-	f(99, 400, 120, small)
-	f(99, 400, 120, wide)
+	f(99, 400, long, small)
+	f(99, 400, long, wide)
 	if total.Conflated == 0 || total.Skipped == 0 || total.MergedTicks == 0 {
 		t.Fatalf("the walks met no laggard: %+v", total)
 	}
@@ -74,6 +78,9 @@ func (w *walk) step() {
 		w.sweep(w.now)
 	case len(w.clients) > 0:
 		w.act(w.clients[w.rng.IntN(len(w.clients))])
+	}
+	if used := w.table.cache.used.Load(); used > int64(w.cfg.Cache) {
+		w.t.Fatalf("%d bytes of rows are kept", used)
 	}
 	for _, c := range w.clients {
 		if c.code != 0 || c.aborted {
@@ -203,6 +210,9 @@ func (w *walk) finish() {
 	}
 	if len(w.clients) > 0 && w.checked == 0 {
 		w.t.Fatal("nothing was compared")
+	}
+	if w.table.cache.used.Load() != 0 {
+		w.t.Fatalf("%d bytes of rows are kept for nobody", w.table.cache.used.Load())
 	}
 	if s := w.Stats(); s.Connections != 0 || s.Subscriptions != 0 || s.SharedChannels != 0 || len(w.table.entries) != 0 || len(w.table.formats) != 0 {
 		w.t.Fatalf("left behind: %+v", s)

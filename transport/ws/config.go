@@ -12,7 +12,8 @@ type Config struct {
 	PongWait     time.Duration // 20 s after the ping was written, then 4002
 	CloseWait    time.Duration // 5 s for the peer's close, and for the frame being written before ours
 	WriteTimeout time.Duration // 35 s for one write, then the connection is cut; above fanout's Stall
-	SendBuffer   int           // bytes of SO_SNDBUF; 16 KiB (the kernel doubles it), negative leaves it
+	Unsent       int           // bytes that the kernel may hold unsent (TCP_NOTSENT_LOWAT); 16 KiB
+	Silence      time.Duration // 40 s until the kernel gives up a peer that acknowledges nothing (TCP_USER_TIMEOUT); above Stall + CloseWait
 
 	// Origins are allowed beside the server's own, such as https://example.com.
 	Origins []string
@@ -25,7 +26,8 @@ func (c *Config) setDefaults() {
 	def(&c.PongWait, 20*time.Second)
 	def(&c.CloseWait, 5*time.Second)
 	def(&c.WriteTimeout, 35*time.Second)
-	def(&c.SendBuffer, 16<<10)
+	def(&c.Unsent, 16<<10)
+	def(&c.Silence, 40*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

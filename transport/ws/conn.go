@@ -16,6 +16,7 @@ import (
 type session interface {
 	Receive(text []byte)
 	Written()
+	Closing(code wire.CloseCode)
 	Detach()
 }
 
@@ -26,6 +27,7 @@ var _ session = (*fanout.Session)(nil)
 type conn struct {
 	cfg     *Config
 	nc      net.Conn
+	plain   bool         // nothing encrypts: a write that was interrupted can go on
 	half    func() error // ends the sending direction of TCP; nil where there is none
 	session session
 	onPanic func(reason any)
@@ -49,6 +51,7 @@ type conn struct {
 	pingAt   time.Time
 	pongBy   time.Time // zero while no ping is unanswered
 	closing  bool
+	resumed  bool // the write that the close interrupted is settled
 	closeBy  time.Time
 	code     wire.CloseCode
 	reason   string
@@ -74,19 +77,37 @@ func (c *conn) TryWrite(frames [][]byte) bool {
 	return true
 }
 
-// Close implements fanout.Link: the frame that is being written and the close
-// frame get CloseWait, and so does the peer's answer.
-func (c *conn) Close(code wire.CloseCode, reason string) {
+// Close implements fanout.Link: the rest of the frame that is being written and
+// the close frame get CloseWait, and so does the peer's answer.
+func (c *conn) Close(code wire.CloseCode, reason string) { c.begin(code, reason) }
+
+// end closes for a reason that the fan-out does not know.
+func (c *conn) end(code wire.CloseCode, reason string) {
+	if c.begin(code, reason) {
+		c.session.Closing(code)
+	}
+}
+
+// begin starts the closing handshake and reports whether it had not begun.
+func (c *conn) begin(code wire.CloseCode, reason string) (first bool) {
 	c.mu.Lock()
-	if !c.closing {
+	if first = !c.closing; first {
 		c.closing, c.code, c.reason = true, code, reason
 		c.closeBy = time.Now().Add(c.cfg.CloseWait)
-		_ = c.nc.SetWriteDeadline(c.closeBy)
+		if c.plain { // the writer shall look now; it has until closeBy from then on
+			_ = c.nc.SetWriteDeadline(longAgo)
+		} else {
+			_ = c.nc.SetWriteDeadline(c.closeBy)
+		}
 		_ = c.nc.SetReadDeadline(c.closeBy)
 	}
 	c.mu.Unlock()
 	c.signal()
+	return first
 }
+
+// longAgo is a deadline that ends a read or write at once.
+var longAgo = time.Unix(1, 0)
 
 // Abort implements fanout.Link.
 func (c *conn) Abort() {
@@ -113,7 +134,7 @@ func (c *conn) run() {
 		defer close(c.written)
 		c.guard(c.write, c.Abort)
 	}()
-	c.guard(c.read, func() { c.Close(wire.CloseInternal, "internal error") })
+	c.guard(c.read, func() { c.end(wire.CloseInternal, "internal error") })
 	<-c.written
 	c.Abort()
 	c.session.Detach()
@@ -130,5 +151,5 @@ func (c *conn) guard(half, end func()) {
 	half()
 }
 
-// errTimeout reports whether a deadline ended the read.
+// errTimeout reports whether a deadline ended a read or write.
 func errTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -124,6 +124,20 @@ func TestAttacks(t *testing.T) {
 		_ = p.nc.Close()
 	}
 	r.open(t).say(ping)
+	by := r.hub.Stats().ClosedBy
+	for _, code := range []wire.CloseCode{1000, 1002, 1003, 1007, 1008, 1009} {
+		n := uint64(0)
+		for _, a := range attacks {
+			if wire.CloseCode(max(a.code, 1000)) == code {
+				n++
+			} else if code == wire.CloseNormal && (a.code == 1001 || a.code >= 3000) {
+				n++ // the client's own
+			}
+		}
+		if by[code] != n {
+			t.Errorf("counted %d closes of %d, not %d", by[code], code, n)
+		}
+	}
 }
 
 func TestPong(t *testing.T) {
@@ -316,6 +330,109 @@ func TestReaderStalls(t *testing.T) {
 	})
 }
 
+// TestCloseAfterHalfAFrame lets a client stop in the middle of a frame until the
+// hub gives it up, and then read on: the frame comes to its end, then 4000.
+func TestCloseAfterHalfAFrame(t *testing.T) {
+	f := func(wait time.Duration, code int, prepare func(*peer)) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			s := quiet(t, fanout.Config{})
+			ctx, cancel := context.WithCancel(t.Context())
+			ran := make(chan struct{})
+			go func() { s.hub.Run(ctx); close(ran) }()
+			p := pipe(t, s)
+			prepare(p)
+			<-time.After(wait)
+			if got := p.closeCode(); got != code {
+				t.Errorf("closed %d after %s, not %d", got, wait, code)
+			}
+			s.Wait()
+			if n := s.hub.Stats().ClosedBy[wire.CloseSlow]; n != 1 {
+				t.Errorf("%d counted", n)
+			}
+			_ = p.nc.Close()
+			cancel()
+			<-ran
+		})
+	}
+	f(33*time.Second, 4000, func(*peer) {})
+	f(33*time.Second, 4000, readSome)
+	f(40*time.Second, 0, readSome)
+}
+
+// TestCloseAtTheNextBorder reads 1 KiB a second of a snapshot: too slow for the
+// batch, fast enough for what is left of a frame when the hub gives it up.
+func TestCloseAtTheNextBorder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{}, fanout.New(fanout.Config{}, boards{wiretest.NewMarket(1, 400)}))
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan struct{})
+		go func() { s.hub.Run(ctx); close(ran) }()
+		p := pipe(t, s)
+		p.text()
+		p.say(`{"op":"subscribe","all":true,"view":"full"}`)
+		<-time.After(time.Second / 2) // never read at the instant of a sweep
+		p.br = bufio.NewReaderSize(&trickle{p.nc, 1 << 10}, 1<<10)
+		begin := time.Now()
+		if code := p.closeCode(); code != 4000 {
+			t.Errorf("closed %d", code)
+		}
+		if d := time.Since(begin); d > 45*time.Second {
+			t.Errorf("gone after %s", d)
+		}
+		s.Wait()
+		cancel()
+		<-ran
+	})
+}
+
+// trickle lets so many bytes through a second.
+type trickle struct {
+	from io.Reader
+	rate int
+}
+
+func (r *trickle) Read(p []byte) (int, error) {
+	n, err := io.ReadFull(r.from, p[:min(len(p), r.rate)])
+	if err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	<-time.After(time.Second)
+	return n, err
+}
+
+// readSome reads a part of the first frame, as if into the kernel's buffer.
+func readSome(p *peer) {
+	some := make([]byte, 100)
+	if _, err := io.ReadFull(p.nc, some); err != nil {
+		p.t.Fatal(err)
+	}
+	p.br = bufio.NewReader(io.MultiReader(bytes.NewReader(some), p.nc))
+}
+
+// TestUnfinished cuts frames of every length form everywhere.
+func TestUnfinished(t *testing.T) {
+	var all []byte
+	var borders []int
+	for _, n := range []int{0, 1, 125, 126, 300, 65535, 65536, 70000} {
+		all = Text{}.Append(all, make([]byte, n))
+		borders = append(borders, len(all))
+	}
+	next := 0
+	for n := range len(all) + 1 {
+		if n > 0 && n > borders[next] {
+			next++
+		}
+		want := borders[next] - n
+		if n == 0 {
+			want = 0
+		}
+		if got := len(unfinished(all, n)); got != want {
+			t.Fatalf("%d bytes left after %d, not %d", got, n, want)
+		}
+	}
+}
+
 // TestShutdownCodes wants drain and 1012 at every client.
 func TestShutdownCodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -347,9 +464,10 @@ func TestShutdownCodes(t *testing.T) {
 // poisoned panics on every message.
 type poisoned struct{ detached bool }
 
-func (p *poisoned) Receive([]byte) { panic("boom") }
-func (p *poisoned) Written()       {}
-func (p *poisoned) Detach()        { p.detached = true }
+func (p *poisoned) Receive([]byte)         { panic("boom") }
+func (p *poisoned) Written()               {}
+func (p *poisoned) Closing(wire.CloseCode) {}
+func (p *poisoned) Detach()                { p.detached = true }
 
 func TestPanicIs1011(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

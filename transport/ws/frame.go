@@ -40,3 +40,20 @@ func appendClose(dst []byte, code wire.CloseCode, reason string) []byte {
 	dst = appendHeader(dst, opClose, 2+len(reason))
 	return append(binary.BigEndian.AppendUint16(dst, uint16(code)), reason...)
 }
+
+// unfinished returns what is left of the frame that n bytes of p end in. p is
+// whole frames of ours.
+func unfinished(p []byte, n int) []byte {
+	end := 0
+	for end < n {
+		switch head := p[end:]; head[1] {
+		case 126:
+			end += 4 + int(binary.BigEndian.Uint16(head[2:]))
+		case 127:
+			end += 10 + int(binary.BigEndian.Uint64(head[2:]))
+		default:
+			end += 2 + int(head[1])
+		}
+	}
+	return p[n:end]
+}

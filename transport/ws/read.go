@@ -42,7 +42,7 @@ func (c *conn) read() {
 // violated closes for a broken rule. Frames cannot be told apart any more.
 func (c *conn) violated(v *violation) {
 	c.gate.ended = true
-	c.Close(v.code, v.reason)
+	c.end(v.code, v.reason)
 }
 
 // arm sets the read deadline to what is due first. It returns false when
@@ -83,7 +83,7 @@ func (c *conn) clock(now time.Time) bool {
 		c.Abort()
 		return false
 	case !closing && silent:
-		c.Close(wire.CloseNoPong, "no pong")
+		c.end(wire.CloseNoPong, "no pong")
 	case ping:
 		c.signal()
 	}
@@ -134,5 +134,7 @@ func (c *conn) closed(code wire.CloseCode) {
 	c.mu.Lock()
 	c.answered = true
 	c.mu.Unlock()
-	c.Close(code, "")
+	if c.begin(code, "") {
+		c.session.Closing(wire.CloseNormal)
+	}
 }

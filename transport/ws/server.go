@@ -101,10 +101,10 @@ func (s *Server) start(hijacked net.Conn, lease *fanout.Lease) {
 	c := newConn(&s.cfg, nc, s.panicked)
 	c.early = early
 	tcp, plain := tcpOf(nc)
-	if tcp != nil && s.cfg.SendBuffer > 0 {
-		_ = tcp.SetWriteBuffer(s.cfg.SendBuffer)
+	if tcp != nil {
+		tune(tcp, s.cfg.Unsent, s.cfg.Silence)
 	}
-	if plain {
+	if c.plain = plain; plain && tcp != nil {
 		c.half = tcp.CloseWrite
 	}
 	c.session = s.hub.Attach(c, Text{}, lease)
@@ -120,7 +120,7 @@ func unwrapHijacked(hijacked net.Conn) (early []byte, nc net.Conn) {
 		return nil, hijacked
 	}
 	nc = u.UnsafeConn()
-	_ = nc.SetReadDeadline(time.Unix(1, 0))
+	_ = nc.SetReadDeadline(longAgo)
 	var buf [1 << 10]byte
 	for {
 		n, err := hijacked.Read(buf[:])
@@ -148,7 +148,7 @@ func tcpOf(nc net.Conn) (tcp *net.TCPConn, plain bool) {
 		case interface{ NetConn() net.Conn }:
 			nc = v.NetConn()
 		default:
-			return nil, false
+			return nil, plain
 		}
 	}
 }

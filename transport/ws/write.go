@@ -47,7 +47,10 @@ func (c *conn) perform(what task, p []byte) bool {
 		c.session.Written()
 		return true
 	}
-	_, err := c.nc.Write(p)
+	n, err := c.nc.Write(p)
+	if errTimeout(err) && c.resume() {
+		_, err = c.nc.Write(unfinished(p, n))
+	}
 	if c.scratch != nil {
 		joinPool.Put(c.scratch)
 		c.scratch = nil
@@ -63,6 +66,25 @@ func (c *conn) perform(what task, p []byte) bool {
 	return true
 }
 
+// resume reports whether the write that just timed out was interrupted by a
+// close, and gives the rest of its frame until closeBy: no close frame can
+// follow half a frame.
+func (c *conn) resume() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing || !c.plain || c.resumed || c.dead {
+		return false
+	}
+	c.settle()
+	return true
+}
+
+// settle ends the interruption by a close; mu is held.
+func (c *conn) settle() {
+	c.resumed = true
+	_ = c.nc.SetWriteDeadline(c.closeBy)
+}
+
 // pick chooses the next task and its bytes. Control frames go between the
 // chunks of a batch; a close drops what is left of it.
 func (c *conn) pick() (what task, p []byte, alive bool) {
@@ -74,6 +96,8 @@ func (c *conn) pick() (what task, p []byte, alive bool) {
 	}
 	if !c.closing {
 		_ = c.nc.SetWriteDeadline(now.Add(c.cfg.WriteTimeout))
+	} else if !c.resumed {
+		c.settle()
 	}
 	switch {
 	case c.pongDue != nil:

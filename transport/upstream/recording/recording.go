@@ -34,6 +34,10 @@ type Recording struct {
 // Open opens and checks a recording. Errors name the file, and the line and
 // what is wrong where it is not a valid recording.
 func Open(path string) (*Recording, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("cannot open recording: %q is not a regular file", path) // opening a pipe would wait for a writer
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open recording: %w", err)
