@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("VELOCIMETER_TEST_MAIN") == "1" {
+	if os.Getenv("TEST_VELOCIMETER_MAIN") == "1" {
 		main() // the test binary is the program: tests that kill it need a process
 		return
 	}
@@ -244,6 +244,7 @@ func TestReplayOutput(t *testing.T) {
 	if info, err := os.Lstat(link); err != nil || info.Mode().IsRegular() || len(want) == 0 || !bytes.Equal(got, want) {
 		t.Errorf("the link was replaced: %v, %q", info.Mode(), got)
 	}
+	f(series, exitUsage)
 	f(os.DevNull, 0)
 	if info, err := os.Lstat(os.DevNull); err != nil || info.Mode().IsRegular() {
 		t.Fatalf("%s is now %v", os.DevNull, info.Mode())

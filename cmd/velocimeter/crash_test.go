@@ -33,7 +33,7 @@ func startChild(ctx context.Context, t *testing.T, data string, args ...string) 
 	args = append([]string{"serve", "--listen", public, "--admin-listen", admin, "--data", data}, args...)
 	c := &child{t: t, admin: "http://" + admin, ended: make(chan error, 1), client: &http.Client{Transport: &http.Transport{}}}
 	c.cmd = exec.CommandContext(ctx, os.Args[0], args...)
-	c.cmd.Env = append(os.Environ(), "VELOCIMETER_TEST_MAIN=1", "CMC_API_KEY=", "GORACE=halt_on_error=1")
+	c.cmd.Env = append(os.Environ(), "TEST_VELOCIMETER_MAIN=1", "CMC_API_KEY=", "GORACE=halt_on_error=1")
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -48,6 +48,7 @@ type house struct {
 	cancel    context.CancelFunc
 	hubDone   chan struct{}
 	closing   sync.Once
+	stuck     bool // the actors did not end in time: the store may be in use
 }
 
 // openHouse opens the store, restores the engine and builds every room; nothing
@@ -189,24 +190,44 @@ func (h *house) Board() *market.Board {
 func (h *house) Publish(t *market.Tick) {
 	h.hub.Publish(t)
 	if t.Kind == market.TickPoll {
-		h.taken.Store(h.feed.sinceAnswer())
+		h.taken.Store(int64(h.feed.answers.since(t.Env.ReceivedAt)))
 	}
 }
 
 func (h *house) stopStreams(ctx context.Context) error {
-	err := h.hub.Shutdown(ctx, wire.CloseRestart)
-	h.streams.Wait()
-	return err
+	if err := h.hub.Shutdown(ctx, wire.CloseRestart); err != nil {
+		return err // the rest was cut, and ends by itself
+	}
+	return h.streams.Wait(ctx)
 }
 
 func (h *house) stopRequests(ctx context.Context) error {
 	return errors.Join(h.public.Shutdown(ctx), h.admin.Shutdown(ctx))
 }
 
+// closeStore lets go of the store. While the actors may still write to it, it
+// is left as a crash would leave it: the next start recovers, and gives none of
+// the published seqs out again.
 func (h *house) closeStore() (err error) {
 	h.closing.Do(func() {
-		if e := h.store.Close(); e != nil {
-			err = exitWith(exitIO, fmt.Errorf("cannot close the store: %w", e))
+		if h.stuck {
+			h.log.Error("the store is left as it is: the next start recovers it")
+			return
+		}
+		done := make(chan error, 1)
+		go func() { done <- h.store.Close() }()
+		timer := time.NewTimer(drainStore)
+		defer timer.Stop()
+		select {
+		case err = <-done:
+		case <-timer.C:
+			err = errors.New("the disk does not answer")
+		}
+		switch {
+		case errors.Is(err, persist.ErrFatal):
+			err = nil // told already, once
+		case err != nil:
+			err = exitWith(exitIO, fmt.Errorf("cannot close the store: %w", err))
 		}
 	})
 	return err

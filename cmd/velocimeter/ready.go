@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/rest"
@@ -27,6 +28,13 @@ func (h *house) Gates() []rest.Gate {
 			g.Detail = p.LastError
 		case p.Finished:
 			g.Detail = "the recording has ended"
+		}
+		gates = append(gates, g)
+	}
+	if c, ok := h.feed.clock.(*liveClock); ok {
+		g := rest.Gate{Name: "clock", OK: c.Ahead() < skewed}
+		if !g.OK {
+			g.Detail = fmt.Sprintf("engine time leads the machine's by %s: the machine's clock was set back", c.Ahead().Round(time.Second))
 		}
 		gates = append(gates, g)
 	}

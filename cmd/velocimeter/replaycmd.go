@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -54,6 +55,9 @@ func (a *app) replay(ctx context.Context, c *config.Loaded, name, out string) (e
 	defer r.Close() //nolint:errcheck // read only
 	to := a.stdout
 	if out != "-" {
+		if sameFile(name, out) {
+			return usageError("--out %q is the recording itself", out)
+		}
 		f, err := createOutput(out)
 		if err != nil {
 			return exitWith(exitIO, fmt.Errorf("cannot create %q: %w", out, err))
@@ -79,14 +83,23 @@ type output struct {
 	name string // "" when written in place
 }
 
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
 func createOutput(name string) (*output, error) {
 	info, err := os.Lstat(name)
 	if err == nil && !info.Mode().IsRegular() {
 		f, err := os.OpenFile(name, os.O_WRONLY|os.O_TRUNC, 0)
 		return &output{File: f}, err
 	}
-	f, err := os.Create(name + ".partial")
-	return &output{File: f, name: name}, err
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*.partial")
+	if err != nil {
+		return nil, err
+	}
+	return &output{File: f, name: name}, f.Chmod(0o644)
 }
 
 func (o *output) finish(good bool) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -25,7 +26,6 @@ type recovered struct {
 	generation uint64        // part of every ETag: differs at every start
 	board      *market.Board // shown until the actors run
 	tokens     int
-	replayed   int // ticks taken from the journal
 	took       time.Duration
 	clean      bool
 }
@@ -43,13 +43,16 @@ func (h *house) restore() error {
 	}
 	h.machine = m
 	rec := h.store.Recovery()
+	if c, ok := h.feed.clock.(*liveClock); ok {
+		c.notBefore(rec.Time)
+	}
 	h.recovered = recovered{
-		epoch: rec.Epoch, durable: rec.DurableSeq, position: rec.Position, generation: uint64(time.Now().Unix()),
-		board: m.Engine.Board(), tokens: m.Engine.Board().Len(), replayed: replayed, took: time.Since(begun), clean: rec.Clean,
+		epoch: rec.Epoch, durable: rec.DurableSeq, position: rec.Position, generation: rand.Uint64(),
+		board: m.Engine.Board(), tokens: m.Engine.Board().Len(), took: time.Since(begun), clean: rec.Clean,
 	}
 	if rec.DurableSeq > 0 {
 		h.log.Info("restored", "lineage", h.feed.lineage, "epoch", rec.Epoch, "tokens", h.recovered.tokens, "state_seq", rec.StateSeq,
-			"durable_seq", rec.DurableSeq, "next_seq", rec.NextSeq, "clean", rec.Clean, "took_ms", h.recovered.took.Milliseconds())
+			"durable_seq", rec.DurableSeq, "next_seq", rec.NextSeq, "clean", rec.Clean, "replayed_ticks", replayed, "took_ms", h.recovered.took.Milliseconds())
 	}
 	return nil
 }

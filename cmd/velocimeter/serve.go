@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/velocimeter/velocimeter/cmd/velocimeter/config"
+	"github.com/velocimeter/velocimeter/persist"
 	"github.com/velocimeter/velocimeter/transport/gate"
 )
 
@@ -21,6 +22,7 @@ const (
 	drainStreams  = 5 * time.Second
 	drainRequests = 5 * time.Second
 	drainActors   = 10 * time.Second
+	drainStore    = 10 * time.Second
 )
 
 // addresses is where a server listens.
@@ -127,11 +129,17 @@ func (h *house) stop() error {
 func (h *house) step(name string, limit time.Duration, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := f(ctx); err != nil {
-		h.log.Warn("not everything stopped in time", slog.String("stage", name), slog.Any("error", err))
-		if name == "actors" {
-			return exitWith(exitIO, fmt.Errorf("cannot stop the %s: %w", name, err))
-		}
+	err := f(ctx)
+	if err == nil {
+		return nil
 	}
-	return nil
+	h.log.Warn("did not stop in order", slog.String("stage", name), slog.Any("error", err))
+	if name != "actors" {
+		return nil // clients that would not go: nothing is lost
+	}
+	h.stuck = ctx.Err() != nil
+	if errors.Is(err, persist.ErrFatal) {
+		return nil // told already, once
+	}
+	return exitWith(exitIO, fmt.Errorf("cannot stop the %s: %w", name, err))
 }

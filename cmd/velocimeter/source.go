@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/velocimeter/velocimeter/actors"
@@ -33,14 +32,15 @@ type feed struct {
 	fetcher  actors.Fetcher
 	interval time.Duration
 	seed     uint64
+	// What a poll costs and may cost in all, in credits; 0 for no budget.
+	cost, dayCredits, monthCredits int
 
 	recording *recording.Recording
 	replay    *replayFeed
 
-	answered atomic.Int64 // when the newest answer was complete, for processing times
-	ended    atomic.Bool
-	closers  []func()
-	closed   sync.Once
+	answers answers
+	closers []func()
+	closed  sync.Once
 }
 
 // openSource chooses the source: a recording if one is named, CoinMarketCap if
@@ -58,9 +58,10 @@ func (a *app) openSource(c *config.Loaded, log *slog.Logger) (*feed, error) {
 func openCoinMarketCap(c *config.Loaded, log *slog.Logger) (*feed, error) {
 	f := &feed{name: "coinmarketcap", lineage: "live-coinmarketcap", clock: &liveClock{}, interval: c.CoinMarketCap.Interval, ingest: "http", seed: uint64(time.Now().UnixNano())}
 	f.about = fmt.Sprintf("CoinMarketCap, %d tokens every %s", c.CoinMarketCap.Limit, c.CoinMarketCap.Interval)
+	f.cost, f.dayCredits, f.monthCredits = (c.CoinMarketCap.Limit+199)/200, c.CoinMarketCap.DayCredits, c.CoinMarketCap.MonthCredits
 	cfg := coinmarketcap.Config{
 		BaseURL: c.CoinMarketCap.BaseURL, Limit: c.CoinMarketCap.Limit, Logger: log, Now: f.clock.Now,
-		Cadence: market.Millis(max(c.CoinMarketCap.Interval, time.Minute).Milliseconds()),
+		Cadence: max(f.schedule().Interval(), market.Minute), // the provider's own answers are a minute old
 	}
 	if c.CoinMarketCap.API == "v3" {
 		cfg.Version = coinmarketcap.V3
@@ -101,8 +102,6 @@ func openMarket(c *config.Loaded, log *slog.Logger) (*feed, error) {
 		return f, nil
 	}
 	memory := simulator.NewMemory()
-	served := make(chan error, 1)
-	go func() { served <- sim.Serve(memory) }()
 	key, err := coinmarketcap.ParseKey(internalKey)
 	if err != nil {
 		return nil, fmt.Errorf("BUG: internal key: %w", err)
@@ -115,6 +114,8 @@ func openMarket(c *config.Loaded, log *slog.Logger) (*feed, error) {
 		return nil, exitWith(exitConfig, err)
 	}
 	f.fetcher = client
+	served := make(chan error, 1)
+	go func() { served <- sim.Serve(memory) }()
 	f.closers = append(f.closers, func() {
 		_ = client.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -168,10 +169,21 @@ func openReplay(c *config.Loaded) (*feed, error) {
 	return f, nil
 }
 
+// schedule decides when the provider is asked.
+func (f *feed) schedule() *source.Schedule {
+	return source.NewSchedule(source.Config{
+		Interval: market.Millis(f.interval.Milliseconds()), Seed: f.seed,
+		Cost: f.cost, DayCredits: f.dayCredits, MonthCredits: f.monthCredits,
+	})
+}
+
 // attach gives the actors their source, where the store left it.
 func (f *feed) attach(cfg *actors.Config, h *house) error {
 	if f.replay == nil {
-		schedule := source.NewSchedule(source.Config{Interval: market.Millis(f.interval.Milliseconds()), Seed: f.seed})
+		schedule := f.schedule()
+		if real := schedule.Interval().Std(); real > f.interval {
+			h.log.Warn("polls are rarer than asked for, to stay within the credits", "asked", f.interval.String(), "interval", real.String())
+		}
 		cfg.Providers = []actors.Provider{{Name: f.name, Fetcher: f.timed(f.fetcher), Schedule: schedule}}
 		return nil
 	}
@@ -189,7 +201,6 @@ func (f *feed) attach(cfg *actors.Config, h *house) error {
 	f.clock = f.replay.clock
 	cfg.Clock = f.clock
 	cfg.Replays = []actors.Replay{{Name: f.name, Feed: f.timedFeed(f.replay), Finished: func(err error) {
-		f.ended.Store(true)
 		if err != nil {
 			h.log.Error("the replay ended early", "error", err)
 			return
@@ -197,6 +208,7 @@ func (f *feed) attach(cfg *actors.Config, h *house) error {
 		seq := uint64(0)
 		if b := h.Board(); b != nil { // a recording at its end is over before the start is
 			seq = b.Seq
+			f.replay.clock.stop(b.Time)
 		}
 		h.log.Info("the replay has ended; the last values stay", "seq", seq)
 	}}}
@@ -213,27 +225,58 @@ func (f fetchFunc) Fetch(ctx context.Context) (*market.Batch, error) { return f(
 func (f *feed) timed(from actors.Fetcher) actors.Fetcher {
 	return fetchFunc(func(ctx context.Context) (*market.Batch, error) {
 		b, err := from.Fetch(ctx)
-		f.answered.Store(time.Now().UnixNano())
+		f.answers.note(b)
 		return b, err
 	})
 }
 
 type timedFeed struct {
 	actors.Feed
-	at *atomic.Int64
+	answers *answers
 }
 
 // Next implements the actors' feed.
 func (t timedFeed) Next(ctx context.Context) (*market.Batch, error) {
 	b, err := t.Feed.Next(ctx)
-	t.at.Store(time.Now().UnixNano())
+	t.answers.note(b)
 	return b, err
 }
 
-func (f *feed) timedFeed(from actors.Feed) actors.Feed { return timedFeed{from, &f.answered} }
+func (f *feed) timedFeed(from actors.Feed) actors.Feed { return timedFeed{from, &f.answers} }
 
-// sinceAnswer is the time since the newest answer was complete, in nanoseconds.
-func (f *feed) sinceAnswer() int64 { return max(time.Now().UnixNano()-f.answered.Load(), 0) }
+// answers remembers when the newest answers were complete: a tick is made of one
+// of them, not always of the newest.
+type answers struct {
+	mu   sync.Mutex
+	next int
+	ring [8]struct {
+		at       market.Time
+		complete time.Time
+	}
+}
+
+func (a *answers) note(b *market.Batch) {
+	if b == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ring[a.next].at, a.ring[a.next].complete = b.ReceivedAt, time.Now()
+	a.next = (a.next + 1) % len(a.ring)
+}
+
+// since is the time since the answer that was received at an engine time was
+// complete; negative if it is forgotten.
+func (a *answers) since(at market.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range a.ring {
+		if e.at == at && at != 0 {
+			return time.Since(e.complete)
+		}
+	}
+	return -1
+}
 
 func (f *feed) close() {
 	f.closed.Do(func() {

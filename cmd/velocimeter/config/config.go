@@ -39,6 +39,8 @@ type CoinMarketCap struct {
 	Limit    int // tokens to track
 	Interval time.Duration
 	API      string // v1 or v3
+	// DayCredits and MonthCredits are what polling may cost; 0 for no budget.
+	DayCredits, MonthCredits int
 }
 
 // Market configures the embedded market.

@@ -136,6 +136,14 @@ func providerSettings() []Setting {
 			set: duration(func(c *Config) *time.Duration { return &c.CoinMarketCap.Interval }, time.Second, 24*time.Hour),
 		},
 		{
+			Path: "coinmarketcap.day_credits", Default: "0", Used: Serve, Help: "credits to stay below in a day, at 95 %; polls become rarer as needed; 0: no budget",
+			set: integer(func(c *Config) *int { return &c.CoinMarketCap.DayCredits }, 0, 1_000_000_000),
+		},
+		{
+			Path: "coinmarketcap.month_credits", Default: "0", Used: Serve, Help: "the same for a month; the plan says how many there are",
+			set: integer(func(c *Config) *int { return &c.CoinMarketCap.MonthCredits }, 0, 1_000_000_000),
+		},
+		{
 			Path: "coinmarketcap.api", Default: "v1", Used: Serve, Help: "version of the listings endpoint: v1 or v3",
 			set: choice(func(c *Config) *string { return &c.CoinMarketCap.API }, "v1", "v3"),
 		},
@@ -212,7 +220,7 @@ func engineSettings() []Setting {
 			set: number(func(c *Config) *float64 { return &c.Engine.TrendOff }, 0.001, 1000),
 		},
 		{
-			Path: "engine.snapshot_interval", Default: "60s", Used: Serve, Help: "time between two saved states; recovery replays at most this much",
+			Path: "engine.snapshot_interval", Default: "60s", Used: Serve, Help: "time between two saved states; recovery replays about this much of live time",
 			set: duration(func(c *Config) *time.Duration { return &c.Engine.SnapshotInterval }, time.Second, time.Hour),
 		},
 	}
