@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -21,14 +23,17 @@ const modulePath = "github.com/velocimeter/velocimeter"
 
 // listed is the part of `go list -json` that the laws are about.
 type listed struct {
-	ImportPath string
-	Imports    []string
-	Deps       []string
+	ImportPath, Export                 string
+	Imports, TestImports, XTestImports []string
 }
 
-func listPackages(t *testing.T) []listed {
+// listPackages lists the module's packages, or what args say.
+func listPackages(t *testing.T, args ...string) []listed {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", modulePath+"/...")
+	if args == nil {
+		args = []string{modulePath + "/..."}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Export,Imports,TestImports,XTestImports"}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -66,6 +71,9 @@ var mayImport = map[string][]string{
 	"bench":     {"engine", "transport"},
 }
 
+// benchMayImport is what of transport the benchmarks may use: they are clients.
+var benchMayImport = []string{"transport/client", "transport/wire", "transport/fanout"}
+
 // homes names the only room that may import a module.
 var homes = map[string]string{
 	"github.com/asynkron/protoactor-go": "actors",
@@ -85,34 +93,78 @@ func TestImportLaws(t *testing.T) {
 			t.Errorf("%s: there is no room %q (architecture: actors, engine, transport, persist, cmd, bench)", p.ImportPath, from)
 			continue
 		}
-		for _, dep := range p.Imports {
-			checkImport(t, p.ImportPath, from, dep)
+		imports := p.Imports
+		if from == "bench" { // which is made of tests
+			imports = slices.Concat(p.Imports, p.TestImports, p.XTestImports)
+		}
+		for _, dep := range imports {
+			if why := unlawful(from, dep); why != "" {
+				t.Errorf("%s imports %s: %s", p.ImportPath, dep, why)
+			}
 		}
 	}
 }
 
-func checkImport(t *testing.T, pkg, from, dep string) {
-	t.Helper()
+// unlawful says why a package of the room from may not import dep; "" if it may.
+func unlawful(from, dep string) string {
 	if to := room(dep); to != "" {
-		if to != from && !slices.Contains(mayImport[from], to) {
-			t.Errorf("%s imports %s: %s may not know %s; declare a port in %s and join them in cmd", pkg, dep, from, to, from)
+		sub := strings.TrimPrefix(dep, modulePath+"/")
+		within := func(dir string) bool { return sub == dir || strings.HasPrefix(sub, dir+"/") }
+		switch {
+		case to != from && !slices.Contains(mayImport[from], to):
+			return fmt.Sprintf("%s may not know %s; declare a port in %s and join them in cmd", from, to, from)
+		case from == "bench" && to == "transport" && !slices.ContainsFunc(benchMayImport, within):
+			return fmt.Sprintf("bench may know %s only; the server is the binary, a child process", strings.Join(benchMayImport, ", "))
 		}
-		return
+		return ""
 	}
-	for module, home := range homes {
-		if (dep == module || strings.HasPrefix(dep, module+"/")) && from != home {
-			t.Errorf("%s imports %s, which belongs to %s alone", pkg, dep, home)
-		}
+	if home := homeOf(dep); home != "" && from != home {
+		return "it belongs to " + home + " alone"
 	}
 	if from != "engine" {
-		return
+		return ""
 	}
 	if first, _, _ := strings.Cut(dep, "/"); strings.Contains(first, ".") {
-		t.Errorf("%s imports %s: the engine uses the standard library only", pkg, dep)
+		return "the engine uses the standard library only"
 	}
 	if slices.Contains(impure, dep) {
-		t.Errorf("%s imports %s: the engine has no clock, network or disk; time is a parameter", pkg, dep)
+		return "the engine has no clock, network or disk; time is a parameter"
 	}
+	return ""
+}
+
+// homeOf returns the room that a package of a guarded module belongs to.
+func homeOf(dep string) string {
+	for module, home := range homes {
+		if dep == module || strings.HasPrefix(dep, module+"/") {
+			return home
+		}
+	}
+	return ""
+}
+
+func TestUnlawful(t *testing.T) {
+	f := func(from, dep string, lawful bool) {
+		t.Helper()
+		if why := unlawful(from, dep); lawful != (why == "") {
+			t.Errorf("%s imports %s: lawful %v, got %q", from, dep, lawful, why)
+		}
+	}
+	f("actors", modulePath+"/engine/tick", true)
+	f("actors", modulePath+"/transport/wire", false)
+	f("transport", modulePath+"/persist", false)
+	f("engine", modulePath+"/actors", false)
+	f("engine", "net/http", false)
+	f("engine", "golang.org/x/sys/unix", false)
+	f("engine", "math/rand/v2", true)
+	f("persist", "github.com/cockroachdb/pebble/v2/vfs", true)
+	f("cmd", "github.com/cockroachdb/pebble/v2", false)
+	f("cmd", modulePath+"/transport/ws", true)
+	f("bench", modulePath+"/transport/wire/wiretest", true)
+	f("bench", modulePath+"/transport/wireless", false)
+	f("bench", modulePath+"/transport/gate", false)
+	f("bench", modulePath+"/engine/market", true)
+	f("bench", modulePath+"/actors", false)
 }
 
 // Limits of the house; the linter has the same ones.
@@ -145,21 +197,96 @@ func TestSizeLimits(t *testing.T) {
 	})
 }
 
+// chance is what a package under engine may use of math/rand/v2: sources that
+// are seeded by the caller.
+var chance = []string{"New", "NewPCG", "NewChaCha8", "NewZipf", "Rand", "Source", "PCG", "ChaCha8", "Zipf"}
+
+// clocks is what it may not use of time.
+var clocks = []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Sleep", "Timer", "Ticker", "Local"}
+
+// impureUses lists the places where a file starts a goroutine, asks for the
+// time or draws from a source that nobody seeded.
+func impureUses(fset *token.FileSet, file *ast.File) (found []string) {
+	add := func(n ast.Node, what string) {
+		found = append(found, fmt.Sprintf("line %d: %s", fset.Position(n.Pos()).Line, what))
+	}
+	names := make(map[string]string)
+	for _, spec := range file.Imports {
+		path, _ := strconv.Unquote(spec.Path.Value)
+		if path != "time" && path != "math/rand/v2" {
+			continue
+		}
+		name := map[string]string{"time": "time", "math/rand/v2": "rand"}[path]
+		if spec.Name != nil {
+			name = spec.Name.Name
+		}
+		if name == "." {
+			add(spec, "import of "+path+" without a name")
+		}
+		names[name] = path
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			add(n, "go statement")
+		case *ast.SelectorExpr:
+			x, ok := n.X.(*ast.Ident)
+			if !ok || x.Obj != nil { // a variable of that name
+				return true
+			}
+			path := names[x.Name]
+			if path == "time" && slices.Contains(clocks, n.Sel.Name) || path == "math/rand/v2" && !slices.Contains(chance, n.Sel.Name) {
+				add(n, path+"."+n.Sel.Name)
+			}
+		}
+		return true
+	})
+	return found
+}
+
 // The engine is told the time; it never asks for it.
-func TestEngineHasNoClock(t *testing.T) {
+func TestEngineIsPure(t *testing.T) {
 	root := moduleRoot(t)
+	files := 0
 	eachGoFile(t, filepath.Join(root, "engine"), func(path string) {
-		text, err := os.ReadFile(path)
+		files++
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, path, nil, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, call := range []string{"time.Now(", "time.Since(", "time.After(", "time.Tick(", "time.NewTimer(", "time.NewTicker(", "\tgo func", "rand.Int"} {
-			if strings.Contains(string(text), call) {
-				rel, _ := filepath.Rel(root, path)
-				t.Errorf("%s calls %s", rel, strings.TrimSpace(call))
-			}
+		for _, use := range impureUses(fset, file) {
+			rel, _ := filepath.Rel(root, path)
+			t.Errorf("%s, %s: the engine has no goroutine, clock or chance of its own", rel, use)
 		}
 	})
+	if files == 0 {
+		t.Error("no file of the engine was read")
+	}
+}
+
+func TestImpureUses(t *testing.T) {
+	f := func(body string, want int) {
+		t.Helper()
+		fset := token.NewFileSet()
+		head := "package p\nimport (\"time\"; clk \"time\"; \"math/rand/v2\")\nvar g func()\n"
+		file, err := parser.ParseFile(fset, "p.go", head+body, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := impureUses(fset, file); len(got) != want {
+			t.Errorf("%s: %d findings %q, want %d", body, len(got), got, want)
+		}
+	}
+	f("func a() { go g() }", 1)
+	f("func a() { go func() {}() }", 1)
+	f("var now = time.Now", 1)
+	f("var now = clk.Now()", 1)
+	f("func a(t time.Time) { time.Until(t); time.AfterFunc(1, g) }", 2)
+	f("var n = rand.N(3) + rand.IntN(4)", 2)
+	f("var r = rand.New(rand.NewPCG(1, 2))", 0)
+	f("var d = 3 * time.Millisecond; func a(ms int64) time.Time { return time.UnixMilli(ms).UTC() }", 0)
+	f("type c struct{ Now int }; func a(time c) int { return time.Now }", 0)
 }
 
 func eachGoFile(t *testing.T, dir string, visit func(path string)) {

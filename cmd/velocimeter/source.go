@@ -181,8 +181,8 @@ func (f *feed) schedule() *source.Schedule {
 func (f *feed) attach(cfg *actors.Config, h *house) error {
 	if f.replay == nil {
 		schedule := f.schedule()
-		if real := schedule.Interval().Std(); real > f.interval {
-			h.log.Warn("polls are rarer than asked for, to stay within the credits", "asked", f.interval.String(), "interval", real.String())
+		if paced := schedule.Interval().Std(); paced > f.interval {
+			h.log.Warn("polls are rarer than asked for, to stay within the credits", "asked", f.interval.String(), "interval", paced.String())
 		}
 		cfg.Providers = []actors.Provider{{Name: f.name, Fetcher: f.timed(f.fetcher), Schedule: schedule}}
 		return nil

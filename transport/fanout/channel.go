@@ -24,7 +24,7 @@ type channel struct {
 	seq     uint64 // of the newest message; before the first, of the board at creation
 	through uint64 // nothing of the channel changed in (seq, through]
 	last    *message
-	lastAt  time.Time
+	lastAt  time.Time // when last was made; before the first, when the channel was
 }
 
 // message is one link of a shared channel's chain, framed. Immutable.
@@ -32,6 +32,7 @@ type message struct {
 	prev, seq uint64
 	frames    [][]byte
 	snapshot  bool // replaces all rows: every position may apply it
+	beat      bool // only moves the position
 }
 
 // advance brings the chain up to the round and returns its newest message, nil
@@ -47,7 +48,7 @@ func (c *channel) advance(h *Hub, r *round, now time.Time) *message {
 	}
 	if c.through > c.seq && now.Sub(c.lastAt) >= h.cfg.Heartbeat {
 		beat := wire.AppendChannelHeartbeat(nil, c.no, c.through)
-		c.last = &message{prev: c.seq, seq: c.through, frames: [][]byte{c.framing.Append(nil, beat)}}
+		c.last = &message{prev: c.seq, seq: c.through, beat: true, frames: [][]byte{c.framing.Append(nil, beat)}}
 		c.seq, c.lastAt = c.through, now
 	}
 	return c.last

@@ -156,6 +156,8 @@ func (s *Session) next(m *member, now time.Time) bool {
 	switch {
 	case last == nil || last.seq <= m.pos:
 		return false
+	case last.beat && last.prev <= m.pos && m.fresh && now.Sub(m.beat) < s.hub.cfg.Heartbeat:
+		return false // the others' silence is older than this member
 	case last.prev <= m.pos || last.snapshot:
 		m.pinned, m.part = last, 0
 	default:
@@ -183,7 +185,7 @@ func (s *Session) writePinned(m *member, b *batch, now time.Time) {
 		s.hub.stats.messages.Add(1)
 	}
 	if m.part == len(m.pinned.frames) {
-		m.pos, m.beat, m.pinned = m.pinned.seq, now, nil
+		m.pos, m.beat, m.fresh, m.pinned = m.pinned.seq, now, m.pinned.snapshot, nil
 	}
 }
 
@@ -238,11 +240,11 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 	switch {
 	case j.snapshot || j.begun || p.Pending() || len(removed) > 0:
 		p.End(removed)
-		m.pos, m.beat = j.seq, now
+		m.pos, m.beat, m.fresh = j.seq, now, j.snapshot
 	case j.beat || m.ch.shared:
 		b.frame(m.ch.framing, wire.AppendChannelHeartbeat(nil, m.ch.no, j.seq))
 		s.hub.stats.messages.Add(1)
-		m.pos, m.beat = j.seq, now
+		m.pos, m.beat, m.fresh = j.seq, now, false
 	}
 	m.through = j.seq
 	m.job = job{}

@@ -49,9 +49,10 @@ type subscription struct {
 type member struct {
 	ch      *channel
 	subs    int
-	pos     uint64 // the client's position
-	through uint64 // private: nothing of the channel changed in (pos, through]
-	beat    time.Time
+	pos     uint64    // the client's position
+	through uint64    // private: nothing of the channel changed in (pos, through]
+	beat    time.Time // when the last message was written
+	fresh   bool      // that was a snapshot
 	job     job
 	pinned  *message // a begun message of the chain
 	part    int      // its next frame
@@ -163,7 +164,7 @@ func (s *Session) handle(text []byte, now time.Time) {
 func (s *Session) perform(r *wire.Request, now time.Time) *wire.RequestError {
 	switch r.Op {
 	case wire.OpSubscribe:
-		return s.subscribe(r)
+		return s.subscribe(r, now)
 	case wire.OpUnsubscribe:
 		return s.unsubscribe(r)
 	case wire.OpList:

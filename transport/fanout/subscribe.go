@@ -3,6 +3,7 @@ package fanout
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/wire"
@@ -19,7 +20,7 @@ type resolved struct {
 	ambiguous      []wire.Ambiguous
 }
 
-func (s *Session) subscribe(r *wire.Request) *wire.RequestError {
+func (s *Session) subscribe(r *wire.Request, now time.Time) *wire.RequestError {
 	cfg := &s.hub.cfg
 	if len(s.subs) >= cfg.Subscriptions {
 		return limitError("subscriptions", cfg.Subscriptions)
@@ -35,7 +36,7 @@ func (s *Session) subscribe(r *wire.Request) *wire.RequestError {
 	m := s.memberOf(k)
 	if m == nil {
 		seq := s.round.seq()
-		m = &member{ch: s.hub.table.join(k, res.sel, seq)}
+		m = &member{ch: s.hub.table.join(k, res.sel, seq, now)}
 		s.members = append(s.members, m)
 	}
 	m.subs++

@@ -3,6 +3,7 @@ package fanout
 import (
 	"encoding/binary"
 	"sync"
+	"time"
 
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
@@ -56,8 +57,9 @@ func newTable(cfg *Config) *table {
 	}
 }
 
-// join returns the channel of a new member whose snapshot will be of seq.
-func (t *table) join(k key, sel *selection, seq uint64) *channel {
+// join returns the channel of a new member whose snapshot will be of seq. The
+// silence of a new channel counts from now.
+func (t *table) join(k key, sel *selection, seq uint64, now time.Time) *channel {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e := t.entries[k]
@@ -68,15 +70,18 @@ func (t *table) join(k key, sel *selection, seq uint64) *channel {
 	e.refs++
 	c := e.shared
 	if c == nil {
-		c = t.open(k, e, seq)
+		c = t.open(k, e, seq, now)
 	}
 	c.members++
 	return c
 }
 
-func (t *table) open(k key, e *entry, seq uint64) *channel {
+func (t *table) open(k key, e *entry, seq uint64, now time.Time) *channel {
 	t.next++
-	c := &channel{no: t.next, key: k, sel: e.sel, framing: k.framing, rows: t.fragments(k.format), seq: seq, through: seq}
+	c := &channel{
+		no: t.next, key: k, sel: e.sel, framing: k.framing, rows: t.fragments(k.format),
+		seq: seq, through: seq, lastAt: now,
+	}
 	if (k.all || e.refs > 1) && t.shared < t.maxShared {
 		c.shared, e.shared = true, c
 		t.shared++

@@ -19,12 +19,12 @@ func BenchmarkSnapshot(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	ran := make(chan struct{})
 	go func() { hub.Run(ctx); close(ran) }()
-	defer func() { s.Wait(); cancel(); <-ran }()
+	defer func() { gone(b, s); cancel(); <-ran }()
 	b.ReportAllocs()
 	size, spent, floor := 0, time.Duration(0), time.Duration(0)
 	for b.Loop() {
 		theirs, mine := loopbackPair(b)
-		lease, err := hub.Admit(addrOf(theirs.RemoteAddr()))
+		lease, err := s.admit(addrOf(theirs.RemoteAddr()))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -288,7 +288,7 @@ func TestPings(t *testing.T) {
 		if d := time.Since(begin); d < 20*time.Second || d > 26*time.Second {
 			t.Fatalf("gone after %s", d)
 		}
-		s.Wait()
+		gone(t, s)
 	})
 }
 
@@ -303,7 +303,7 @@ func TestPeerIgnoresClose(t *testing.T) {
 		if code := p.closeCode(); code != 1002 || time.Since(begin) != 5*time.Second {
 			t.Fatalf("closed %d after %s", code, time.Since(begin))
 		}
-		s.Wait()
+		gone(t, s)
 	})
 }
 
@@ -317,7 +317,7 @@ func TestReaderStalls(t *testing.T) {
 		go func() { s.hub.Run(ctx); close(ran) }()
 		begin := time.Now()
 		p := pipe(t, s) // nobody reads: hello itself stalls
-		s.Wait()
+		gone(t, s)
 		if d := time.Since(begin); d < 30*time.Second || d > 40*time.Second {
 			t.Fatalf("gone after %s", d)
 		}
@@ -346,7 +346,7 @@ func TestCloseAfterHalfAFrame(t *testing.T) {
 			if got := p.closeCode(); got != code {
 				t.Errorf("closed %d after %s, not %d", got, wait, code)
 			}
-			s.Wait()
+			gone(t, s)
 			if n := s.hub.Stats().ClosedBy[wire.CloseSlow]; n != 1 {
 				t.Errorf("%d counted", n)
 			}
@@ -380,7 +380,7 @@ func TestCloseAtTheNextBorder(t *testing.T) {
 		if d := time.Since(begin); d > 45*time.Second {
 			t.Errorf("gone after %s", d)
 		}
-		s.Wait()
+		gone(t, s)
 		cancel()
 		<-ran
 	})
@@ -456,7 +456,7 @@ func TestShutdownCodes(t *testing.T) {
 		if e := <-err; e != nil {
 			t.Fatal(e)
 		}
-		s.Wait()
+		gone(t, s)
 		_, _ = io.Copy(io.Discard, p.nc)
 	})
 }

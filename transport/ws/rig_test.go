@@ -55,7 +55,7 @@ func newRig(t *testing.T, cfg Config, hubCfg fanout.Config) *rig {
 		short, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_ = r.hub.Shutdown(short, wire.CloseGoingAway)
-		r.ws.Wait()
+		gone(t, r.ws)
 		stop()
 		<-ran
 		_ = g.Shutdown(context.Background())
@@ -113,7 +113,7 @@ func (r *rig) open(t *testing.T) *peer {
 // pipe starts a connection on one end of a pipe, for tests in virtual time.
 func pipe(t *testing.T, s *Server) *peer {
 	t.Helper()
-	lease, err := s.hub.Admit(netip.Addr{})
+	lease, err := s.admit(netip.Addr{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,5 +205,13 @@ func (p *peer) closeCode() int {
 		if op == opClose && len(payload) >= 2 {
 			code = int(binary.BigEndian.Uint16(payload))
 		}
+	}
+}
+
+// gone waits for the last connection; every test's connections end by themselves.
+func gone(tb testing.TB, s *Server) {
+	tb.Helper()
+	if err := s.Wait(context.Background()); err != nil {
+		tb.Error(err)
 	}
 }

@@ -1,10 +1,11 @@
 package ws
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/fasthttp/websocket"
@@ -23,7 +24,7 @@ type Server struct {
 	cfg      Config
 	hub      *fanout.Hub
 	upgrader websocket.FastHTTPUpgrader
-	conns    sync.WaitGroup
+	conns    crowd
 }
 
 // New returns a server for the hub's stream. It starts nothing.
@@ -49,8 +50,10 @@ func (s *Server) Route() gate.Route {
 	return gate.Route{Method: "GET", Path: Path, Name: "stream", Serve: s.Serve}
 }
 
-// Wait returns when the last connection is gone; fanout.Hub.Shutdown sees to that.
-func (s *Server) Wait() { s.conns.Wait() }
+// Wait returns when the last connection and the last admitted handshake are gone;
+// fanout.Hub.Shutdown sees to that. When ctx ends first the error says how many
+// are left.
+func (s *Server) Wait(ctx context.Context) error { return s.conns.wait(ctx) }
 
 // leaseWait is how long an admitted handshake may take until its answer is written.
 const leaseWait = 15 * time.Second
@@ -61,31 +64,50 @@ func (s *Server) Serve(ctx *fasthttp.RequestCtx) {
 		r.answer(ctx)
 		return
 	}
-	lease, err := s.hub.Admit(addrOf(ctx.RemoteAddr()))
+	lease, err := s.admit(addrOf(ctx.RemoteAddr()))
 	if err != nil {
 		refusalOf(err).answer(ctx)
 		return
 	}
 	// Where the answer cannot be written the connection is never handed over.
-	forgotten := time.AfterFunc(leaseWait, lease.Release)
+	forgotten := time.AfterFunc(leaseWait, func() { s.dismiss(lease) })
 	err = s.upgrader.Upgrade(ctx, func(wc *websocket.Conn) {
-		defer s.rescue(wc.NetConn(), lease)
 		if !forgotten.Stop() {
 			_ = wc.NetConn().Close()
 			return
 		}
+		defer s.rescue(wc.NetConn(), lease)
 		s.start(wc.NetConn(), lease)
 	})
 	if err != nil && forgotten.Stop() {
-		lease.Release()
+		s.dismiss(lease)
 	}
+}
+
+// admit counts the connection before the hub admits it: Wait misses none that
+// was admitted before Hub.Shutdown. It ends with dismiss, or with the connection
+// that start makes of it.
+func (s *Server) admit(addr netip.Addr) (lease *fanout.Lease, err error) {
+	s.conns.enter()
+	defer func() {
+		if lease == nil {
+			s.conns.leave()
+		}
+	}()
+	return s.hub.Admit(addr)
+}
+
+// dismiss ends an admission that no connection came of.
+func (s *Server) dismiss(lease *fanout.Lease) {
+	lease.Release()
+	s.conns.leave()
 }
 
 // rescue keeps a panic of the handover from taking the process along.
 func (s *Server) rescue(nc net.Conn, lease *fanout.Lease) {
 	if r := recover(); r != nil {
 		s.panicked(r)
-		lease.Release()
+		s.dismiss(lease)
 		_ = nc.Close()
 	}
 }
@@ -108,7 +130,10 @@ func (s *Server) start(hijacked net.Conn, lease *fanout.Lease) {
 		c.half = tcp.CloseWrite
 	}
 	c.session = s.hub.Attach(c, Text{}, lease)
-	s.conns.Go(c.run)
+	go func() {
+		defer s.conns.leave()
+		c.run()
+	}()
 }
 
 // unwrapHijacked returns the connection below the HTTP server's buffer, and the

@@ -26,7 +26,7 @@ func TestSocketOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := options(t, theirs)
-	lease, err := s.hub.Admit(addrOf(theirs.RemoteAddr()))
+	lease, err := s.admit(addrOf(theirs.RemoteAddr()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestSocketOptions(t *testing.T) {
 		t.Fatalf("got %+v after %+v", got, before)
 	}
 	_ = mine.Close()
-	s.Wait()
+	gone(t, s)
 }
 
 type socketOptions struct {

@@ -283,7 +283,7 @@ func show(s *market.Snapshot, field market.Field, f *wire.Format) string {
 	return v.String()
 }
 
-// compact is the rule of fields.md by names and units.
+// compact is the rule of engine/FIELDS.md by names and units.
 func compact(field market.Field, v market.Decimal) market.Decimal {
 	name := field.String()
 	switch {
