@@ -44,7 +44,8 @@ cover: ## coverage per function
 smoke: build ## start the binary, ask it a few things, stop it
 	.ci/smoke ./$(BIN)
 
-check: vet lint build test smoke ## what CI runs
+check: vet test lint smoke ## what CI runs
+	$(GO) mod tidy -diff
 
 nightly: test ## long fuzzing and the race detector again
 	$(MAKE) fuzz FUZZTIME=10m

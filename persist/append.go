@@ -13,6 +13,8 @@ import (
 // Reserve makes seqs up to upTo usable and durable as such: after a crash none
 // of them is used again.
 func (s *Store) Reserve(upTo uint64) error {
+	s.writer.Lock()
+	defer s.writer.Unlock()
 	if err := s.writable(); err != nil {
 		return err
 	}
@@ -30,6 +32,12 @@ func (s *Store) Reserve(upTo uint64) error {
 // durable, and visible in History, after the next Commit. Seqs ascend and are
 // reserved; the first one is Recovery.NextSeq or later. Errors: ErrOrder, ErrFatal.
 func (s *Store) Append(t *market.Tick) error {
+	s.writer.Lock()
+	defer s.writer.Unlock()
+	return s.append(t)
+}
+
+func (s *Store) append(t *market.Tick) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
@@ -37,7 +45,9 @@ func (s *Store) Append(t *market.Tick) error {
 	if seq <= s.appended || seq < s.rec.NextSeq || seq > s.reserved {
 		return fmt.Errorf("%w: seq %d after %d, reserved up to %d", ErrOrder, seq, s.appended, s.reserved)
 	}
-	at := max(t.Env.Now, s.at) // where the engine's clock goes back, history stands still
+	// Instants are unique, so that a page of history can end between any two
+	// ticks: where the engine's clock stands, history creeps on.
+	at := max(t.Env.Now, s.at+1)
 	if err := s.enter(seq, at); err != nil {
 		return err
 	}
@@ -56,7 +66,7 @@ func (s *Store) Append(t *market.Tick) error {
 	}
 	for _, id := range t.Removed {
 		s.retired[id] = struct{}{}
-		if err := s.put(s.batch, record.TombstoneKey(at, seq, id), func(dst []byte) []byte { return dst }); err != nil {
+		if err := s.put(s.batch, record.TombstoneKey(t.Env.Now, seq, id), func(dst []byte) []byte { return dst }); err != nil {
 			return fmt.Errorf("cannot append tick %d: %w", seq, err)
 		}
 	}
@@ -79,6 +89,8 @@ func (s *Store) Append(t *market.Tick) error {
 // Commit makes everything appended durable and returns the newest durable seq.
 // Full hours move into chunks and old data goes, in engine time. Error: ErrFatal.
 func (s *Store) Commit() (durable uint64, err error) {
+	s.writer.Lock()
+	defer s.writer.Unlock()
 	if err := s.writable(); err != nil {
 		return s.durable.Load().seq, err
 	}

@@ -145,7 +145,8 @@ func (p *past) raw(q market.HistoryQuery, end market.Time, page *market.HistoryP
 		if err != nil || !ok {
 			return corrupt(err)
 		}
-		// Points of the same instant stay on one page: After could not tell them apart.
+		// Stores of before instants were unique may have points of the same one:
+		// they stay on one page, After could not tell them apart.
 		if n := len(page.Points); n >= q.Limit && page.Points[n-1].Time != head.At {
 			page.Next = page.Points[n-1].Time
 			return errStop

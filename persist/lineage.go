@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -15,20 +16,31 @@ import (
 
 const lockFile = "LOCK"
 
-// lockDir takes the data folder for this process. Error: ErrLocked.
+// lockDir takes the data folder for this process. Errors: ErrLocked where another
+// process has it, else what the file system says.
 func lockDir(o *Options) (io.Closer, error) {
 	if err := makeDir(o.FS, o.Dir); err != nil {
 		return nil, fmt.Errorf("cannot create data folder %q: %w", o.Dir, err)
 	}
 	lock, err := o.FS.Lock(o.FS.PathJoin(o.Dir, lockFile))
-	var path *fs.PathError
 	switch {
 	case err == nil:
 		return lock, nil
-	case errors.As(err, &path): // the file itself could not be opened
-		return nil, fmt.Errorf("cannot lock data folder %q: %w", o.Dir, err)
+	case held(err):
+		return nil, fmt.Errorf("cannot lock data folder %q: %w (%w)", o.Dir, ErrLocked, err)
 	}
-	return nil, fmt.Errorf("cannot lock data folder %q: %w (%w)", o.Dir, ErrLocked, err)
+	return nil, fmt.Errorf("cannot lock data folder %q: %w", o.Dir, err)
+}
+
+// held reports whether a lock could not be had because another has it. A file
+// system that knows no locks, or has none left, is something else, and so is a
+// lock file that cannot be opened, which only a PathError tells.
+func held(err error) bool {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return false
+	}
+	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) ||
+		err.Error() == "lock held by current process" // pebble's own, a value of no name
 }
 
 // makeDir creates a folder and what is above it, so that a power cut cannot

@@ -165,9 +165,9 @@ func (s *Store) checkState() bool {
 // there and intact, and sets the store to go on after the newest one of all.
 // whole is false where a record between is missing or damaged.
 func (s *Store) checkJournal() (last mark, whole bool, err error) {
-	last = mark{seq: s.state.seq, at: s.state.filed}
+	last = mark{seq: s.state.seq, at: s.state.at} // of the engine: filing may run ahead of it
 	s.rec.Position = s.state.position
-	s.appended, s.at, s.position = last.seq, last.at, s.state.position
+	s.appended, s.at, s.position = last.seq, s.state.filed, s.state.position
 	whole = true
 	err = scan(s.db, []byte{record.KindJournal}, []byte{record.KindJournal + 1}, func(key, value []byte) error {
 		seq, ok := record.JournalSeq(key)
@@ -201,7 +201,7 @@ func (s *Store) checkJournal() (last mark, whole bool, err error) {
 		}
 		s.appended, s.at, s.position = seq, max(s.at, head.At), max(s.position, head.Position)
 		if whole && !gone {
-			last = mark{seq: seq, at: head.At}
+			last = mark{seq: seq, at: head.Tick.Env.Now}
 			s.rec.Position = s.position
 			for _, id := range head.Tick.Removed {
 				s.retired[id] = struct{}{}

@@ -12,7 +12,7 @@ const (
 	// ticks take little space, and range deletions are dear), or after a day.
 	retainEvery = 5 * market.Minute
 	retainTicks = 100
-	// tombstoneLife is how long retirements are remembered (fields.md, Counters).
+	// tombstoneLife is how long retirements are remembered (engine/FIELDS.md, Counters).
 	tombstoneLife = 7 * market.Day
 )
 

@@ -30,9 +30,12 @@ func lastFrom(newest market.Time) market.Time {
 }
 
 // Save replaces the stored state in one step, after committing every tick up to
-// it, and is durable when it returns. Errors: ErrOrder where the state is not
-// one of a tick appended, ErrFatal.
+// it, and is durable when it returns. Hours of tokens that the state does not
+// have are left out; those of others must be of their present lives. Errors:
+// ErrOrder where the state is not one of a tick appended, ErrFatal.
 func (s *Store) Save(e *market.Export) error {
+	s.writer.Lock()
+	defer s.writer.Unlock()
 	if err := s.writable(); err != nil {
 		return err
 	}
@@ -83,7 +86,7 @@ func (s *Store) putState(b *pebble.Batch, e *market.Export) (map[market.ID]struc
 	for id := range s.retired {
 		s.dropCells(b, id, e.Time)
 	}
-	if err := s.putCells(b, e.Hours); err != nil {
+	if err := s.putCells(b, e.Hours, kept); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(s.cutCells(b, e, record.KindCells, fineFrom), s.cutCells(b, e, record.KindLast, lastFrom)); err != nil {
@@ -134,11 +137,13 @@ func (s *Store) cutCells(b *pebble.Batch, e *market.Export, kind byte, from func
 	})
 }
 
-func (s *Store) putCells(b *pebble.Batch, hours []market.HourCells) error {
+// putCells writes the hours of the tokens that are kept. An export that was made
+// up for a failed one may hold hours of a token that has retired since.
+func (s *Store) putCells(b *pebble.Batch, hours []market.HourCells, kept map[market.ID]struct{}) error {
 	var last []market.Cell
 	for i := range hours {
 		h := &hours[i]
-		if h.Hour < 0 {
+		if _, ok := kept[h.ID]; !ok || h.Hour < 0 {
 			continue
 		}
 		day, part := dayOf(h.Hour), byte(hourOfDay(h.Hour))

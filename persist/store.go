@@ -17,8 +17,9 @@ import (
 	"github.com/velocimeter/velocimeter/persist/record"
 )
 
-// Store is one lineage on disk. One goroutine calls everything but History and
-// Stats, which any may call at any time.
+// Store is one lineage on disk. History and Stats may be called at any time, and
+// so may Close and Abandon: they wait for the call that is writing, later ones
+// get ErrClosed. What writes comes from one goroutine, since ticks have an order.
 type Store struct {
 	opts  Options
 	log   *slog.Logger
@@ -30,9 +31,11 @@ type Store struct {
 
 	// mu is held for reading while a reader uses db, and for writing by Close.
 	mu     sync.RWMutex
-	closed bool
+	closed bool // written with both mutexes held
 
-	// Of the writing goroutine.
+	// writer is held by whatever writes, never by a reader; it comes before mu.
+	// It guards all up to cuts, once Open has returned.
+	writer      sync.Mutex
 	batch       *pebble.Batch // appended and not yet handed to pebble
 	enc         record.TickEncoder
 	value       []byte
@@ -128,8 +131,20 @@ func (s *Store) start() error {
 }
 
 // Close commits what is open, notes that nothing is missing, and lets go of the
-// data folder. After a fatal failure it leaves the files as they are.
-func (s *Store) Close() error {
+// data folder. It is for a caller that knows that every tick that was published
+// has been appended; any other calls Abandon. After a fatal failure it leaves
+// the files as they are. It waits for a call that is writing, so for the disk.
+func (s *Store) Close() error { return s.end(s.seal) }
+
+// Abandon lets go of the data folder as it is, like a crash would: what was not
+// committed is lost, and the next Open goes on behind the reserved seqs. It is
+// for a caller that may have published more than it appended. Like Close it
+// waits for a call that is writing; after either, both do nothing.
+func (s *Store) Abandon() error { return s.end(func() error { return nil }) }
+
+func (s *Store) end(last func() error) error {
+	s.writer.Lock()
+	defer s.writer.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -138,7 +153,7 @@ func (s *Store) Close() error {
 	s.closed = true
 	err := s.h.err()
 	if err == nil {
-		err = s.seal()
+		err = last()
 	}
 	return errors.Join(err, s.release())
 }

@@ -204,8 +204,8 @@ func TestClockGoesBack(t *testing.T) {
 	w.mk.now -= market.Time(market.Hour)
 	w.append(market.Second)
 	w.commit()
-	page, err := w.s.History(t.Context(), market.HistoryQuery{ID: w.mk.ids[0], To: high + 1, Limit: 1})
-	if err != nil || len(page.Points) != 2 || page.Points[1].Time != high {
+	page, err := w.s.History(t.Context(), market.HistoryQuery{ID: w.mk.ids[0], To: high + 2, Limit: 2})
+	if err != nil || len(page.Points) != 2 || page.Points[0].Time != high || page.Points[1].Time != high+1 {
 		t.Fatalf("history %+v, %v", page, err)
 	}
 	if err := w.s.Close(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -93,7 +94,9 @@ type Actor struct {
 func (a *Actor) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case *appendTick:
+		a.forget(m.tick.Removed)
 		a.append(c, m.tick)
+		a.reserve(c, m.tick.Env.Seq) // last: a commit disarms the timer that it needs
 		a.wake()
 	case *save:
 		a.save(m.export)
@@ -115,7 +118,6 @@ func (a *Actor) Receive(c actor.Context) {
 }
 
 func (a *Actor) append(c actor.Context, t *market.Tick) {
-	a.reserve(c, t.Env.Seq)
 	if err := a.deps.Journal.Append(t); err != nil {
 		a.ledger.lost.Add(1)
 		a.ledger.wantState.Store(true)
@@ -129,6 +131,19 @@ func (a *Actor) append(c actor.Context, t *market.Tick) {
 		return
 	}
 	a.arm(c, a.deps.SyncWindow)
+}
+
+// forget drops the closed hours of retired tokens from those kept for the next
+// export: a token that comes back begins without them.
+func (a *Actor) forget(retired []market.ID) {
+	if len(a.owed) == 0 || len(retired) == 0 {
+		return
+	}
+	gone := make(map[market.ID]bool, len(retired))
+	for _, id := range retired {
+		gone[id] = true
+	}
+	a.owed = slices.DeleteFunc(a.owed, func(h market.HourCells) bool { return gone[h.ID] })
 }
 
 // reserve asks for the next block when less than half of one is left. After an

@@ -27,6 +27,7 @@ type store struct {
 	calls    []string
 	appended uint64
 	hours    int
+	saved    []market.HourCells // of the newest export
 	fail     map[string]bool
 	block    chan struct{} // Append waits for it; nil never
 }
@@ -59,7 +60,7 @@ func (s *store) Commit() (uint64, error) {
 }
 
 func (s *store) Save(e *market.Export) error {
-	s.hours = len(e.Hours)
+	s.hours, s.saved = len(e.Hours), e.Hours
 	return s.call("save", e.Seq)
 }
 
@@ -194,6 +195,28 @@ func TestReserveIsTriedAgain(t *testing.T) {
 	})
 }
 
+// TestReserveIsTriedAgainAtWindowZero: the commit after every tick must not take
+// the retry away.
+func TestReserveIsTriedAgainAtWindowZero(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		j := start(t, s, 0, roomy)
+		defer j.stop()
+		s.set("reserve", true)
+		ticks(j, 1, 8)
+		synctest.Wait()
+		if j.Reserved(9) {
+			t.Fatal("a seq counts as reserved although the store refused")
+		}
+		s.set("reserve", false)
+		<-time.After(time.Minute)
+		synctest.Wait()
+		if !j.Reserved(9) || j.wakes == 0 {
+			t.Errorf("reserved: %v, supervisor woken %d times", j.Reserved(9), j.wakes)
+		}
+	})
+}
+
 func TestStoreErrorsDegrade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{}
@@ -244,6 +267,34 @@ func TestHoursOfFailedExportAreKept(t *testing.T) {
 		if s.hours != 0 {
 			t.Errorf("saved %d hours again", s.hours)
 		}
+	})
+}
+
+// TestHoursOfRetiredTokensAreForgotten: kept hours of a token's former life must
+// not reach the store together with the state of its next one.
+func TestHoursOfRetiredTokensAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		j := start(t, s, time.Second, roomy)
+		defer j.stop()
+		f := func(broken string) {
+			t.Helper()
+			s.set("save", true)
+			j.Save(&market.Export{Seq: 1, Hours: []market.HourCells{{ID: 1, Hour: 1}, {ID: 2, Hour: 2}, {ID: 1, Hour: 3}}})
+			synctest.Wait()
+			s.set("save", false)
+			s.set(broken, true)
+			j.Append(&market.Tick{Env: market.Env{Seq: 1}, Removed: []market.ID{1}})
+			j.Save(&market.Export{Seq: 2, Hours: []market.HourCells{{ID: 1, Hour: 4}}})
+			synctest.Wait()
+			s.set(broken, false)
+			want := []market.HourCells{{ID: 2, Hour: 2}, {ID: 1, Hour: 4}}
+			if !slices.EqualFunc(s.saved, want, func(a, b market.HourCells) bool { return a.ID == b.ID && a.Hour == b.Hour }) {
+				t.Errorf("saved %v, want %v", s.saved, want)
+			}
+		}
+		f("nothing")
+		f("append") // a tick that the store refuses retires its tokens all the same
 	})
 }
 

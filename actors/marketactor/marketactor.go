@@ -67,7 +67,8 @@ type Actor struct {
 	exportedAt market.Time // engine time of the last export
 	exportedOn time.Time   // real time of it
 	collect    *shardactor.Collect
-	warned     time.Time // of the last warning about the journal
+	carried    []market.HourCells // of dropped exports
+	warned     time.Time          // of the last warning about the journal
 	ending     *drain
 	final      bool // the last export is made
 }
@@ -209,6 +210,7 @@ func (a *Actor) settle(t *market.Tick) {
 	clear(a.parts)
 	if t != nil {
 		a.handle.counters.ticks.Add(1)
+		a.forget(t.Removed)
 		if a.exportedAt == 0 {
 			a.exportedAt = t.Env.Now
 		}

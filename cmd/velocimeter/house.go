@@ -210,12 +210,13 @@ func (h *house) stopRequests(ctx context.Context) error {
 // the published seqs out again.
 func (h *house) closeStore() (err error) {
 	h.closing.Do(func() {
+		letGo := h.store.Close
 		if h.stuck {
 			h.log.Error("the store is left as it is: the next start recovers it")
-			return
+			letGo = h.store.Abandon
 		}
 		done := make(chan error, 1)
-		go func() { done <- h.store.Close() }()
+		go func() { done <- letGo() }()
 		timer := time.NewTimer(drainStore)
 		defer timer.Stop()
 		select {

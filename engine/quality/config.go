@@ -23,7 +23,7 @@ const StepRing = 31
 const madToSigma = 1.4826
 
 // Config holds the thresholds of every rule. A member that is 0 stands for its
-// default, which is the value fields.md gives.
+// default, which is the value engine/FIELDS.md gives.
 type Config struct {
 	// MinSamples is the number of accepted samples before the outlier rules
 	// speak; 8.
@@ -81,7 +81,7 @@ type Config struct {
 	StillFor   market.Millis
 }
 
-// DefaultConfig returns the thresholds of fields.md.
+// DefaultConfig returns the thresholds of engine/FIELDS.md.
 func DefaultConfig() Config { return Config{}.withDefaults() }
 
 func (c Config) withDefaults() Config {

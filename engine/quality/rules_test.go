@@ -13,7 +13,7 @@ import (
 var standard = new(Config).Complete()
 
 // TestStepModel walks random values through a Step and through the rule as
-// fields.md has it, in float64 and with a sorted copy of the last 31 steps.
+// engine/FIELDS.md has it, in float64 and with a sorted copy of the last 31 steps.
 func TestStepModel(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 0))

@@ -28,7 +28,7 @@ func TestAppendTokenGolden(t *testing.T) {
 	}
 }
 
-// TestTokenPaths walks the object by the dots of fields.md: every field of the
+// TestTokenPaths walks the object by the dots of engine/FIELDS.md: every field of the
 // schema is where its REST path says.
 func TestTokenPaths(t *testing.T) {
 	var object any

@@ -83,7 +83,7 @@ func appendRejection(dst []byte, r *market.Rejection) []byte {
 	return append(dst, '}')
 }
 
-// The constants of the rules (fields.md, Formulas), as the answer names them.
+// The constants of the rules (engine/FIELDS.md, Formulas), as the answer names them.
 const (
 	levelFactor  = 10
 	levelMinimum = 0.5
