@@ -140,7 +140,7 @@ func escape(b []byte) (r rune, n int) {
 	return 0, 0
 }
 
-// unicodeEscape reads uXXXX or a surrogate pair uXXXX\uXXXX.
+// unicodeEscape reads uhhhh or a surrogate pair uhhhh\uhhhh.
 func unicodeEscape(b []byte) (r rune, n int) {
 	r, ok := hex4(b[1:])
 	if !ok {
