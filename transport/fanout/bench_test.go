@@ -16,10 +16,10 @@ type sink struct {
 	bytes int
 }
 
-func (k *sink) TryWrite(frames [][]byte) bool {
-	for _, f := range frames {
-		k.buf = append(k.buf[:0], f...)
-		k.bytes += len(f)
+func (k *sink) TryWrite(batch []Chunk) bool {
+	for _, f := range batch {
+		k.buf = append(k.buf[:0], f.Bytes...)
+		k.bytes += len(f.Bytes)
 	}
 	return false
 }
@@ -53,7 +53,7 @@ func benchRounds(b *testing.B, subscribe func(i int) string) {
 			b.Fatal(err)
 		}
 		links[i] = &sink{client: new(client)}
-		links[i].s = h.Attach(links[i], lines{}, lease)
+		links[i].s = h.Attach(links[i], Peer{Framing: lines{}, Lease: lease})
 		links[i].s.Receive([]byte(subscribe(i)))
 		links[i].bytes = 0
 	}

@@ -48,7 +48,7 @@ func (c *channel) advance(h *Hub, r *round, now time.Time) *message {
 	}
 	if c.through > c.seq && now.Sub(c.lastAt) >= h.cfg.Heartbeat {
 		beat := wire.AppendChannelHeartbeat(nil, c.no, c.through)
-		c.last = &message{prev: c.seq, seq: c.through, beat: true, frames: [][]byte{c.framing.Append(nil, beat)}}
+		c.last = &message{prev: c.seq, seq: c.through, beat: true, frames: [][]byte{c.framing.Append(nil, &Message{Kind: wire.KindHeartbeat, Shared: true, Seq: c.through, Last: true, Body: beat})}}
 		c.seq, c.lastAt = c.through, now
 	}
 	return c.last
@@ -57,8 +57,13 @@ func (c *channel) advance(h *Hub, r *round, now time.Time) *message {
 // compose encodes what is newer than c.through, or returns nil.
 func (c *channel) compose(h *Hub, r *round) *message {
 	m := &message{prev: c.seq, seq: r.seq()}
-	parts := getParts(r.head(c.no), func(part []byte, _ bool) {
-		m.frames = append(m.frames, c.framing.Append(make([]byte, 0, len(part)+frameRoom), part))
+	parts := getParts(r.head(c.no), func(part []byte, more bool) {
+		kind := wire.KindDelta
+		if m.snapshot {
+			kind = wire.KindSnapshot
+		}
+		framed := Message{Kind: kind, Shared: true, Seq: m.seq, Last: !more, Body: part}
+		m.frames = append(m.frames, c.framing.Append(make([]byte, 0, len(part)+frameRoom), &framed))
 	})
 	defer putParts(parts)
 	removed := r.removed(c.sel, c.seq)

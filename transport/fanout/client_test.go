@@ -15,7 +15,9 @@ import (
 // lines frames messages as lines.
 type lines struct{}
 
-func (lines) Append(dst, message []byte) []byte { return append(append(dst, message...), '\n') }
+func (lines) Append(dst []byte, m *Message) []byte { return append(append(dst, m.Body...), '\n') }
+
+func (lines) Compresses() bool { return false }
 
 // client is a connection in memory: link and replica in one.
 type client struct {
@@ -43,11 +45,13 @@ type sub struct {
 	format wire.Format
 }
 
-func (c *client) TryWrite(frames [][]byte) bool {
+func (c *client) TryWrite(batch []Chunk) bool {
 	c.batches++
 	size := 0
-	for _, f := range frames {
-		size += len(f)
+	frames := make([][]byte, len(batch))
+	for i, f := range batch {
+		frames[i] = bytes.Clone(f.Bytes)
+		size += len(f.Bytes)
 	}
 	c.biggest = max(c.biggest, size)
 	if c.held != nil {
@@ -111,7 +115,7 @@ func connect(t *testing.T, h *Hub) *client {
 		t.Fatal(err)
 	}
 	c := &client{t: t, replica: wiretest.NewReplica(), subs: make(map[uint64]*sub)}
-	c.s = h.Attach(c, lines{}, lease)
+	c.s = h.Attach(c, Peer{Framing: lines{}, Lease: lease})
 	return c
 }
 

@@ -44,9 +44,9 @@ type chunk struct {
 
 func (b *batch) full() bool { return b.size >= b.limit }
 
-func (b *batch) frame(fr Framing, message []byte) {
+func (b *batch) frame(fr Framing, m *Message) {
 	before := len(b.own.bytes)
-	b.own.bytes = fr.Append(b.own.bytes, message)
+	b.own.bytes = fr.Append(b.own.bytes, m)
 	b.size += len(b.own.bytes) - before
 }
 
@@ -63,12 +63,12 @@ func (b *batch) cut() {
 	}
 }
 
-func (b *batch) frames() [][]byte {
+func (b *batch) frames() []Chunk {
 	b.cut()
-	out := make([][]byte, len(b.chunks))
+	out := make([]Chunk, len(b.chunks))
 	for i, c := range b.chunks {
-		if out[i] = c.shared; c.shared == nil {
-			out[i] = b.own.bytes[c.from:c.to]
+		if out[i] = (Chunk{Bytes: c.shared, Shared: true}); c.shared == nil {
+			out[i] = Chunk{Bytes: b.own.bytes[c.from:c.to]}
 		}
 	}
 	return out
@@ -228,8 +228,12 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 	}
 	head := at.head(m.ch.no)
 	head.Seq, head.Prev, head.Snapshot = j.seq, m.pos, j.snapshot
-	p := getParts(head, func(part []byte, _ bool) {
-		b.frame(m.ch.framing, part)
+	p := getParts(head, func(part []byte, more bool) {
+		kind := wire.KindDelta
+		if j.snapshot {
+			kind = wire.KindSnapshot
+		}
+		b.frame(m.ch.framing, &Message{Kind: kind, Seq: j.seq, Last: !more, Body: part})
 		j.begun = true
 		s.hub.stats.messages.Add(1)
 	})
@@ -242,7 +246,7 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 		p.End(removed)
 		m.pos, m.beat, m.fresh = j.seq, now, j.snapshot
 	case j.beat || m.ch.shared:
-		b.frame(m.ch.framing, wire.AppendChannelHeartbeat(nil, m.ch.no, j.seq))
+		b.frame(m.ch.framing, &Message{Kind: wire.KindHeartbeat, Seq: j.seq, Last: true, Body: wire.AppendChannelHeartbeat(nil, m.ch.no, j.seq)})
 		s.hub.stats.messages.Add(1)
 		m.pos, m.beat, m.fresh = j.seq, now, false
 	}

@@ -10,16 +10,23 @@ type Boards interface {
 	Board() *market.Board
 }
 
+// Chunk is a stretch of whole frames.
+type Chunk struct {
+	Bytes []byte
+	// Shared bytes are immutable and may be kept: others get them too. Bytes that
+	// are not shared are the hub's again as soon as TryWrite has returned.
+	Shared bool
+}
+
 // Link is the byte stream of one connection. The hub calls it with the
 // session's lock held: no method may block or call the session back before it
 // returned.
 type Link interface {
-	// TryWrite takes whole frames for writing. The outer slice and the bytes are
-	// the link's until everything is written, and must not be modified: they may
-	// be shared with other connections. With pending the link calls
-	// Session.Written when it is done; else it was done at once. The hub never
-	// calls it again before that.
-	TryWrite(frames [][]byte) (pending bool)
+	// TryWrite writes the chunks in their order, as far as the connection takes
+	// them at once. What it does not take the link keeps, copying chunks that are
+	// not shared, and then returns pending: it calls Session.Written when all is
+	// written, and the hub never calls it again before that. The slice is the hub's.
+	TryWrite(batch []Chunk) (pending bool)
 	// Close ends the connection with a code after the frame that is being
 	// written; what else was taken is dropped. Only the first call counts.
 	Close(code wire.CloseCode, reason string)
@@ -27,9 +34,28 @@ type Link interface {
 	Abort()
 }
 
-// Framing wraps a message for a kind of byte stream. Values are compared:
+// Message is an encoded message on its way into frames.
+type Message struct {
+	Kind   wire.Kind
+	Binary bool   // the body is the binary encoding, else JSON text
+	Shared bool   // the frame goes to every member of a shared channel
+	Seq    uint64 // the position that a data message or channel heartbeat brings; else 0
+	Last   bool   // the last part of a data message
+	Body   []byte
+}
+
+// Framing wraps messages for a kind of byte stream. Values are compared:
 // channels are shared between connections whose framings are equal.
 type Framing interface {
 	// Append appends the framed message to dst.
-	Append(dst, message []byte) []byte
+	Append(dst []byte, m *Message) []byte
+	// Compresses reports whether frames of shared channels may be compressed.
+	Compresses() bool
+}
+
+// Peer is what a connection brings.
+type Peer struct {
+	Framing  Framing
+	Encoding wire.Encoding
+	Lease    *Lease
 }

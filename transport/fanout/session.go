@@ -60,9 +60,9 @@ type member struct {
 }
 
 // Attach makes a session of a connection and sends hello. Detach must follow.
-func (h *Hub) Attach(link Link, framing Framing, lease *Lease) *Session {
+func (h *Hub) Attach(link Link, peer Peer) *Session {
 	now := time.Now()
-	s := &Session{hub: h, link: link, framing: framing, lease: lease, round: h.round.Load(), sent: now}
+	s := &Session{hub: h, link: link, framing: peer.Framing, lease: peer.Lease, round: h.round.Load(), sent: now}
 	s.gate.start(&h.cfg, now)
 	h.sessions.add(s)
 	h.stats.opened.Add(1)
@@ -190,7 +190,7 @@ func (s *Session) answer(encode func(dst []byte) []byte) {
 		s.close(wire.CloseSlow)
 		return
 	}
-	s.control = s.framing.Append(s.control, text)
+	s.control = s.framing.Append(s.control, &Message{Body: text})
 	s.hub.stats.messages.Add(1)
 }
 

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -69,7 +70,13 @@ func newConn(cfg *Config, nc net.Conn, onPanic func(reason any)) *conn {
 }
 
 // TryWrite implements fanout.Link.
-func (c *conn) TryWrite(frames [][]byte) bool {
+func (c *conn) TryWrite(batch []fanout.Chunk) bool {
+	frames := make([][]byte, len(batch))
+	for i, chunk := range batch {
+		if frames[i] = chunk.Bytes; !chunk.Shared {
+			frames[i] = bytes.Clone(chunk.Bytes)
+		}
+	}
 	c.mu.Lock()
 	c.batch, c.taken = frames, true
 	c.mu.Unlock()

@@ -415,7 +415,7 @@ func TestUnfinished(t *testing.T) {
 	var all []byte
 	var borders []int
 	for _, n := range []int{0, 1, 125, 126, 300, 65535, 65536, 70000} {
-		all = Text{}.Append(all, make([]byte, n))
+		all = Text{}.Append(all, &fanout.Message{Body: make([]byte, n)})
 		borders = append(borders, len(all))
 	}
 	next := 0

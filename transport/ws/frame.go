@@ -13,9 +13,12 @@ type Text struct{}
 var _ fanout.Framing = Text{}
 
 // Append implements fanout.Framing.
-func (Text) Append(dst, message []byte) []byte {
-	return append(appendHeader(dst, opText, len(message)), message...)
+func (Text) Append(dst []byte, m *fanout.Message) []byte {
+	return append(appendHeader(dst, opText, len(m.Body)), m.Body...)
 }
+
+// Compresses implements fanout.Framing.
+func (Text) Compresses() bool { return false }
 
 func appendHeader(dst []byte, op byte, n int) []byte {
 	dst = append(dst, 0x80|op)

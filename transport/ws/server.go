@@ -129,7 +129,7 @@ func (s *Server) start(hijacked net.Conn, lease *fanout.Lease) {
 	if c.plain = plain; plain && tcp != nil {
 		c.half = tcp.CloseWrite
 	}
-	c.session = s.hub.Attach(c, Text{}, lease)
+	c.session = s.hub.Attach(c, fanout.Peer{Framing: Text{}, Lease: lease})
 	go func() {
 		defer s.conns.leave()
 		c.run()
