@@ -50,7 +50,9 @@ func (c *client) TryWrite(batch []Chunk) bool {
 	size := 0
 	frames := make([][]byte, len(batch))
 	for i, f := range batch {
-		frames[i] = bytes.Clone(f.Bytes)
+		if frames[i] = f.Bytes; !f.Shared {
+			frames[i] = bytes.Clone(f.Bytes)
+		}
 		size += len(f.Bytes)
 	}
 	c.biggest = max(c.biggest, size)
