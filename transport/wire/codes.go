@@ -14,7 +14,7 @@ const (
 	UnknownSubscription ErrorCode = "unknown_subscription"
 	TooMany             ErrorCode = "too_many"
 	Limit               ErrorCode = "limit"
-	Rate                ErrorCode = "rate"
+	TooFast             ErrorCode = "rate"
 )
 
 // ErrorSpec is one row of the table of error codes.
@@ -33,9 +33,9 @@ func ErrorCodes() []ErrorSpec {
 		{NotSupported, "the protocol has it, this server does not serve it yet; the text says what is served"},
 		{UnknownToken, "none of the asked tokens exists"},
 		{UnknownSubscription, "`sub` names no subscription of this connection"},
-		{TooMany, "more than 10,000 ids or symbols in one message"},
+		{TooMany, "more than 10,000 ids or symbols in one message, or 1,000 in a `verify`"},
 		{Limit, "a limit told in `hello` would be exceeded"},
-		{Rate, "messages arrive too fast; this one was not read, wait `retry_ms`"},
+		{TooFast, "messages arrive too fast; this one was not read, wait `retry_ms`"},
 	}
 }
 
@@ -74,7 +74,7 @@ func CloseCodes() []CloseSpec {
 		{CloseNormal, true, "the client closed"},
 		{CloseGoingAway, true, "the server ends for good"},
 		{CloseProtocol, false, "a frame broke RFC 6455"},
-		{CloseWrongType, false, "a binary message on the JSON sub-protocol"},
+		{CloseWrongType, false, "a binary message of the client"},
 		{CloseInvalidData, false, "text that is not UTF-8"},
 		{ClosePolicy, false, "ping flood, or a message in more than 64 fragments or 8 empty ones"},
 		{CloseTooBig, false, "a message above 64 KiB"},

@@ -8,7 +8,9 @@ import (
 
 // Head is what stands before the rows of every part of a data message.
 type Head struct {
+	Encoding   Encoding
 	Snapshot   bool // else a delta
+	Absolute   bool // binary: no row is a difference; AppendBinary was given no prev
 	Channel    uint64
 	Seq        uint64
 	Prev       uint64 // deltas only
@@ -32,12 +34,27 @@ type Parts struct {
 
 	buf  []byte
 	rows int
+	last market.ID // of the newest row; binary
 }
 
-// tailRoom is what may follow the rows of a part that is not the last.
-const tailRoom = len(`],"removed":[],"more":true}`)
+// tailRoom is what may follow the rows of a JSON part that is not the last,
+// idRoom what an id takes at most in removed.
+const (
+	tailRoom = len(`],"removed":[],"more":true}`)
+	idRoom   = len(`4294967295,`)
+)
 
-// Row adds one encoded row.
+// RowOf adds one encoded row: what AppendRow or AppendBinary made for the
+// token. Binary rows must come in ascending order of id.
+func (p *Parts) RowOf(id market.ID, row []byte) {
+	if p.Head.Encoding == EncodingBinary {
+		p.binaryRow(id, row)
+		return
+	}
+	p.Row(row)
+}
+
+// Row adds one encoded row of a JSON message.
 func (p *Parts) Row(row []byte) {
 	if p.rows > 0 && len(p.buf)+1+len(row)+tailRoom > MaxPart {
 		p.Flush()
@@ -52,11 +69,20 @@ func (p *Parts) Row(row []byte) {
 }
 
 // Fits reports whether a row of n bytes would still go into the current part.
-func (p *Parts) Fits(n int) bool { return p.rows == 0 || len(p.buf)+1+n+tailRoom <= MaxPart }
+func (p *Parts) Fits(n int) bool {
+	if p.Head.Encoding == EncodingBinary {
+		return p.rows == 0 || len(p.buf)+maxID+n <= MaxPart && p.rows < maxRows
+	}
+	return p.rows == 0 || len(p.buf)+1+n+tailRoom <= MaxPart
+}
 
 // Flush emits the rows so far as a part that others follow.
 func (p *Parts) Flush() {
-	p.buf = append(p.buf, `],"more":true}`...)
+	if p.Head.Encoding == EncodingBinary {
+		p.seal(flagMore)
+	} else {
+		p.buf = append(p.buf, `],"more":true}`...)
+	}
 	p.Emit(p.buf, true)
 	p.rows = 0
 }
@@ -64,7 +90,10 @@ func (p *Parts) Flush() {
 // End emits the last part, which names the removed tokens of a delta. At most
 // MaxRemoved ids keep it within MaxPart.
 func (p *Parts) End(removed []market.ID) {
-	const idRoom = len(`4294967295,`)
+	if p.Head.Encoding == EncodingBinary {
+		p.binaryEnd(removed)
+		return
+	}
 	if p.rows > 0 && len(p.buf)+tailRoom+idRoom*len(removed) > MaxPart {
 		p.Flush()
 	}

@@ -7,8 +7,11 @@ package wire
 // Protocol is the version that hello tells.
 const Protocol = 1
 
-// SubprotocolJSON is the WebSocket sub-protocol of the JSON encoding.
-const SubprotocolJSON = "velocimeter.v1.json"
+// The WebSocket sub-protocols, one for each encoding.
+const (
+	SubprotocolJSON   = "velocimeter.v1.json"
+	SubprotocolBinary = "velocimeter.v1.bin"
+)
 
 // Limits of the protocol itself.
 const (
@@ -17,4 +20,6 @@ const (
 	MaxID      = 64       // characters of a message's id
 	MaxTokens  = 10_000   // ids or symbols in one subscribe
 	MaxRemoved = 1_000    // ids in removed; a snapshot says more in less
+	MaxVerify  = 1_000    // ids in one verify
+	MaxTop     = 1_000    // rows of a ranked subscription
 )

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/velocimeter/velocimeter/engine/market"
@@ -49,17 +50,25 @@ type Ambiguous struct {
 
 // Subscription is what a client is told about one of its subscriptions.
 type Subscription struct {
-	Sub     uint64
-	Channel uint64
-	Tokens  int // subscribed now; for all, tokens on the board
-	Format  Format
+	Sub         uint64
+	Channel     uint64
+	Tokens      int // subscribed now; for all, tokens on the board
+	Format      Format
+	Every       bool // mode every, else latest
+	Rate        Rate // the class that is in force
+	Auto        bool // the server chose Rate and may change it
+	Deadband    int  // basis points
+	Top         *Top // of a ranked subscription
+	Compression string
+	Recovered   bool   // the client's rows and position hold
+	From        uint64 // the channel that they come from after an update; 0 tells nothing
 }
 
-// AppendSubscribed appends the acknowledgement of a subscribe. Exactly one of
-// unknownIDs and unknownSymbols may hold something.
+// AppendSubscribed appends the acknowledgement of a subscribe or an update.
+// Exactly one of unknownIDs and unknownSymbols may hold something.
 func AppendSubscribed(dst []byte, r *Request, s *Subscription, unknownIDs []market.ID, unknownSymbols []string, ambiguous []Ambiguous) []byte {
 	dst = appendAnswer(dst, "subscribed", r)
-	dst = appendSubscription(dst, s)
+	dst = appendSubscription(append(dst, ','), s)
 	dst = append(dst, `,"unknown":[`...)
 	for i, id := range unknownIDs {
 		dst = appendUint(comma(dst, i), uint64(id))
@@ -74,34 +83,74 @@ func AppendSubscribed(dst []byte, r *Request, s *Subscription, unknownIDs []mark
 		dst = appendUint(append(dst, `,"taken":`...), uint64(a.Taken))
 		dst = append(appendIDs(append(dst, `,"others":`...), a.Others), '}')
 	}
-	dst = append(dst, `],"recovered":false,`...)
-	return append(appendEffective(dst, &s.Format), '}')
+	dst = strconv.AppendBool(append(dst, `],"recovered":`...), s.Recovered)
+	dst = appendFrom(dst, s.From)
+	return append(appendEffective(append(dst, ','), s), '}')
 }
 
 func appendSubscription(dst []byte, s *Subscription) []byte {
-	dst = appendUint(append(dst, `,"sub":`...), s.Sub)
+	dst = appendUint(append(dst, `"sub":`...), s.Sub)
 	dst = appendUint(append(dst, `,"ch":`...), s.Channel)
 	return appendInt(append(dst, `,"tokens":`...), int64(s.Tokens))
 }
 
-func appendEffective(dst []byte, f *Format) []byte {
-	dst = append(dst, `"effective":{"mode":"latest","rate":"tick","deadband_bps":0,`...)
-	if f.Named {
-		dst = append(append(append(dst, `"view":"`...), f.View.String()...), '"')
-	} else {
-		dst = append(dst, `"fields":[`...)
-		i := 0
-		for field := range (f.Fields & market.NumericFields).Fields() {
-			dst = appendString(comma(dst, i), field.String())
-			i++
-		}
-		dst = append(dst, ']')
+func appendFrom(dst []byte, from uint64) []byte {
+	if from == 0 {
+		return dst
 	}
-	dst = append(dst, `,"encoding":"json","shape":"object","digits":`...)
-	dst = append(dst, [...]string{`"full"`, `"compact"`}[f.Digits]...)
-	dst = append(dst, `,"numbers":`...)
-	dst = append(dst, [...]string{`"number"`, `"string"`}[f.Numbers]...)
-	return append(dst, `,"compression":"none"}`...)
+	return appendUint(append(dst, `,"from":`...), from)
+}
+
+func appendEffective(dst []byte, s *Subscription) []byte {
+	f := &s.Format
+	dst = append(dst, `"effective":{"mode":`...)
+	if s.Every {
+		dst = append(dst, `"every"`...)
+	} else {
+		dst = append(dst, `"latest"`...)
+	}
+	dst = s.Rate.AppendJSON(append(dst, `,"rate":`...))
+	if s.Auto {
+		dst = append(dst, `,"auto":true`...)
+	}
+	dst = appendInt(append(dst, `,"deadband_bps":`...), int64(s.Deadband))
+	if s.Top != nil {
+		dst = append(append(append(dst, `,"top":{"by":"`...), s.Top.By.String()...), `","n":`...)
+		dst = append(appendInt(dst, int64(s.Top.N)), '}')
+	}
+	dst = appendFields(append(dst, ','), f)
+	for _, m := range [...][2]string{
+		{"encoding", f.Encoding.String()},
+		{"shape", f.Shape.String()},
+		{"digits", f.Digits.String()},
+		{"numbers", f.Numbers.String()},
+		{"compression", cmp.Or(s.Compression, CompressionNone)},
+	} {
+		dst = append(append(append(dst, `,"`...), m[0]...), `":"`...)
+		dst = append(append(dst, m[1]...), '"')
+	}
+	return append(dst, '}')
+}
+
+// What effective tells as compression.
+const (
+	CompressionNone    = "none"
+	CompressionDeflate = "deflate"
+)
+
+// appendFields names what rows hold beside the texts and the field that a
+// ranked subscription is ordered by.
+func appendFields(dst []byte, f *Format) []byte {
+	if f.Named {
+		return append(append(append(dst, `"view":"`...), f.View.String()...), '"')
+	}
+	dst = append(dst, `"fields":[`...)
+	i := 0
+	for field := range (f.Fields & market.NumericFields).Fields() {
+		dst = appendString(comma(dst, i), field.String())
+		i++
+	}
+	return append(dst, ']')
 }
 
 // AppendUnsubscribed appends the answer to an unsubscribe.
@@ -114,11 +163,8 @@ func AppendUnsubscribed(dst []byte, r *Request) []byte {
 func AppendSubscriptions(dst []byte, r *Request, subs []Subscription) []byte {
 	dst = append(appendAnswer(dst, "subscriptions", r), `,"items":[`...)
 	for i := range subs {
-		s := &subs[i]
-		dst = appendUint(append(comma(dst, i), `{"sub":`...), s.Sub)
-		dst = appendUint(append(dst, `,"ch":`...), s.Channel)
-		dst = appendInt(append(dst, `,"tokens":`...), int64(s.Tokens))
-		dst = append(appendEffective(append(dst, ','), &s.Format), '}')
+		dst = appendSubscription(append(comma(dst, i), '{'), &subs[i])
+		dst = append(appendEffective(append(dst, ','), &subs[i]), '}')
 	}
 	return append(dst, "]}"...)
 }
@@ -142,11 +188,41 @@ func AppendHeartbeat(dst []byte, now market.Time) []byte {
 	return append(appendInt(append(dst, `{"type":"heartbeat","server_time":`...), int64(now)), '}')
 }
 
-// AppendChannelHeartbeat appends the heartbeat of a silent channel: nothing of
-// it changed through seq.
-func AppendChannelHeartbeat(dst []byte, ch, seq uint64) []byte {
-	dst = appendUint(append(dst, `{"type":"heartbeat","ch":`...), ch)
-	return append(appendUint(append(dst, `,"seq":`...), seq), '}')
+// TokenSum is the checksum of one token.
+type TokenSum struct {
+	ID  market.ID
+	Sum uint32
+}
+
+// AppendChecksums appends the answer to a verify: the checksums of tokens at
+// the position seq of a channel.
+func AppendChecksums(dst []byte, r *Request, ch, seq uint64, items []TokenSum) []byte {
+	dst = appendUint(append(appendAnswer(dst, "checksums", r), `,"ch":`...), ch)
+	dst = append(appendUint(append(dst, `,"seq":`...), seq), `,"items":[`...)
+	for i, it := range items {
+		dst = append(appendUint(append(comma(dst, i), '['), uint64(it.ID)), `,"`...)
+		for shift := 28; shift >= 0; shift -= 4 {
+			dst = append(dst, "0123456789abcdef"[it.Sum>>shift&15])
+		}
+		dst = append(dst, `"]`...)
+	}
+	return append(dst, "]}"...)
+}
+
+// AppendStale appends the warning that the provider has been silent about
+// tokens of a channel for ageMS milliseconds.
+func AppendStale(dst []byte, ch uint64, tokens []market.ID, ageMS int64) []byte {
+	dst = appendUint(append(dst, `{"type":"stale","ch":`...), ch)
+	dst = appendIDs(append(dst, `,"tokens":`...), tokens)
+	return append(appendInt(append(dst, `,"age_ms":`...), ageMS), '}')
+}
+
+// AppendEffectiveChange appends the notice that a subscription at rate auto has
+// another rate and another channel, which takes over rows and position of from.
+func AppendEffectiveChange(dst []byte, sub, ch, from uint64, rate Rate) []byte {
+	dst = appendUint(append(dst, `{"type":"effective","sub":`...), sub)
+	dst = appendFrom(appendUint(append(dst, `,"ch":`...), ch), from)
+	return append(rate.AppendJSON(append(dst, `,"rate":`...)), '}')
 }
 
 // AppendDrain appends the announcement of the connection's end.

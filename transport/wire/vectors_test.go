@@ -14,7 +14,7 @@ import (
 	"github.com/velocimeter/velocimeter/transport/wire/wiretest"
 )
 
-var update = flag.Bool("update", false, "write testdata/vectors/messages.json anew")
+var update = flag.Bool("update", false, "write testdata/vectors/messages.json and binary.json anew")
 
 func load(t testing.TB, name string, into any) {
 	t.Helper()
@@ -27,13 +27,20 @@ func load(t testing.TB, name string, into any) {
 	}
 }
 
-type requestVector struct{ Message, Code, ID string }
+type requestVector struct {
+	Message, Code, ID string
+	Binary            bool // on the binary sub-protocol
+}
 
 func TestRequestVectors(t *testing.T) {
 	var all []requestVector
 	load(t, "requests.json", &all)
 	for _, v := range all {
-		r, err := wire.DecodeRequest([]byte(v.Message))
+		e := wire.EncodingJSON
+		if v.Binary {
+			e = wire.EncodingBinary
+		}
+		r, err := wire.DecodeRequest([]byte(v.Message), e)
 		code := ""
 		if err != nil {
 			code = string(err.Code)
@@ -55,6 +62,9 @@ func TestReplicaVectors(t *testing.T) {
 		Error string
 	}
 	load(t, "replica.json", &all)
+	if len(all) == 0 {
+		t.Fatal("no vectors")
+	}
 	for _, v := range all {
 		r, err := wiretest.NewReplica(), error(nil)
 		for _, m := range v.Messages {
@@ -90,38 +100,56 @@ func TestReplicaVectors(t *testing.T) {
 func examples() map[string]string {
 	quote, part := wire.ViewFormat(market.ViewQuote), wire.FieldsFormat(market.MaskOf(market.FieldPrice, market.FieldVelocity))
 	part.Digits, part.Numbers = wire.DigitsCompact, wire.NumbersString
+	array := quote
+	array.Shape, array.Digits = wire.ShapeArray, wire.DigitsCompact
 	req := func(id string) *wire.Request { return &wire.Request{ID: id, HasID: true, Sub: 7} }
-	btc := bitcoin()
-	b := &market.Board{Epoch: "k3", Seq: 812, Source: market.SourceMarket, Simulated: true, SourceTime: 1763661599000, ReceivedAt: 1763661599100}
-	data := func(snapshot bool, mask market.Mask, removed ...market.ID) string {
-		out := ""
-		p := wire.Parts{Head: wire.HeadOf(b, 12), Emit: func(part []byte, _ bool) { out += string(part) }}
-		if p.Head.Snapshot = snapshot; !snapshot {
-			p.Head.Seq, p.Head.Prev = 813, 812
-		}
-		p.Row(wire.AppendRow(nil, btc, mask, &quote, market.SourceMarket))
-		p.End(removed)
-		return out
-	}
+	text := func(b []byte) string { return string(b) }
 	return map[string]string{
-		"hello": string(wire.AppendHello(nil, &wire.Hello{
+		"hello": text(wire.AppendHello(nil, &wire.Hello{
 			Epoch: "k3", Seq: 812, ServerTime: 1763661600123, HeartbeatMS: 15000, Source: market.SourceMarket, Simulated: true,
 			Limits: wire.Limits{Subscriptions: 256, Tokens: 50000, MessagesPerSecond: 20},
 		})),
-		"subscribed": string(wire.AppendSubscribed(nil, req("1"), &wire.Subscription{Sub: 7, Channel: 12, Tokens: 2, Format: quote},
+		"subscribed": text(wire.AppendSubscribed(nil, req("1"), &wire.Subscription{Sub: 7, Channel: 12, Tokens: 2, Format: quote},
 			[]market.ID{999999}, nil, nil)),
-		"subscribed by symbol": string(wire.AppendSubscribed(nil, req("2"), &wire.Subscription{Sub: 8, Channel: 13, Tokens: 1, Format: part},
+		"subscribed by symbol": text(wire.AppendSubscribed(nil, req("2"), &wire.Subscription{Sub: 8, Channel: 13, Tokens: 1, Format: part, Every: true},
 			nil, []string{"NOPE"}, []wire.Ambiguous{{Symbol: "BTC", Taken: 1, Others: []market.ID{31469, 31652}}})),
-		"unsubscribed":      string(wire.AppendUnsubscribed(nil, req("3"))),
-		"subscriptions":     string(wire.AppendSubscriptions(nil, req("4"), []wire.Subscription{{Sub: 7, Channel: 12, Tokens: 2, Format: quote}})),
-		"pong":              string(wire.AppendPong(nil, req("6"), 1763661600123)),
-		"error":             string(wire.AppendError(nil, req("1"), &wire.RequestError{Code: wire.UnknownToken, Text: "none of the asked tokens exists"}, 0)),
-		"heartbeat":         string(wire.AppendHeartbeat(nil, 1763661615123)),
-		"channel heartbeat": string(wire.AppendChannelHeartbeat(nil, 12, 829)),
-		"drain":             string(wire.AppendDrain(nil, 5000, 3120)),
-		"snapshot":          data(true, market.AllFields),
-		"delta":             data(false, market.MaskOf(market.FieldPrice, market.FieldVolume24h), 1839),
+		"subscribed ranked": text(wire.AppendSubscribed(nil, nil, &wire.Subscription{
+			Sub: 9, Channel: 14, Tokens: 50, Format: array, Rate: wire.Rate1, Auto: true,
+			Top: &wire.Top{By: market.FieldVelocity, N: 50}, Compression: wire.CompressionDeflate,
+		}, nil, nil, nil)),
+		"updated": text(wire.AppendSubscribed(nil, req("2"), &wire.Subscription{
+			Sub: 7, Channel: 15, Tokens: 2, Format: quote, Rate: wire.Rate1, Deadband: 5, Recovered: true, From: 12,
+		}, nil, nil, nil)),
+		"unsubscribed":      text(wire.AppendUnsubscribed(nil, req("3"))),
+		"subscriptions":     text(wire.AppendSubscriptions(nil, req("4"), []wire.Subscription{{Sub: 7, Channel: 12, Tokens: 2, Format: quote}})),
+		"pong":              text(wire.AppendPong(nil, req("6"), 1763661600123)),
+		"checksums":         text(wire.AppendChecksums(nil, req("5"), 12, 813, []wire.TokenSum{{ID: 1, Sum: wire.Checksum(bitcoin(), &quote)}})),
+		"error":             text(wire.AppendError(nil, req("1"), &wire.RequestError{Code: wire.UnknownToken, Text: "none of the asked tokens exists"}, 0)),
+		"heartbeat":         text(wire.AppendHeartbeat(nil, 1763661615123)),
+		"channel heartbeat": text(wire.AppendChannelHeartbeat(nil, wire.EncodingJSON, 12, 829)),
+		"stale":             text(wire.AppendStale(nil, 12, []market.ID{1}, 190000)),
+		"effective":         text(wire.AppendEffectiveChange(nil, 9, 16, 14, wire.RateHalf)),
+		"drain":             text(wire.AppendDrain(nil, 5000, 3120)),
+		"snapshot":          example(&quote, true, 0, market.AllFields),
+		"delta":             example(&quote, false, 812, market.MaskOf(market.FieldPrice, market.FieldVolume24h), 1839),
+		"delta of arrays":   example(&array, false, 812, market.MaskOf(market.FieldPrice, market.FieldVolume24h), 1839),
+		"heal":              example(&quote, false, 813, market.AllFields),
 	}
+}
+
+// example is a data message about bitcoin.
+func example(f *wire.Format, snapshot bool, prev uint64, mask market.Mask, removed ...market.ID) (out string) {
+	p := wire.Parts{Head: wire.HeadOf(boardAt(812), 12), Emit: func(part []byte, _ bool) { out += string(part) }}
+	if p.Head.Snapshot = snapshot; !snapshot {
+		p.Head.Seq, p.Head.Prev = 813, prev
+	}
+	p.Row(wire.AppendRow(nil, bitcoin(), mask, f, market.SourceMarket))
+	p.End(removed)
+	return out
+}
+
+func boardAt(seq uint64) *market.Board {
+	return &market.Board{Epoch: "k3", Seq: seq, Source: market.SourceMarket, Simulated: true, SourceTime: 1763661599000, ReceivedAt: 1763661599100}
 }
 
 // bitcoin is a token with something in every kind of field.
@@ -194,7 +222,8 @@ func TestDocument(t *testing.T) {
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, `{"op"`) {
 			n++
-			if _, err := wire.DecodeRequest([]byte(line)); err != nil {
+			_, err := wire.DecodeRequest([]byte(line), wire.EncodingJSON)
+			if err != nil && !strings.HasPrefix(line, `{"op":"auth"`) {
 				t.Errorf("%s: %v", line, err)
 			}
 		}

@@ -28,6 +28,7 @@ type Market struct {
 	Moving float64
 	// Keep stops retired tokens from coming back.
 	Keep bool
+	calm bool
 }
 
 // NewMarket returns a market of n tokens with ids from 1, as of seq 1.
@@ -36,6 +37,18 @@ func NewMarket(seed uint64, n int) *Market {
 		rng: rand.New(rand.NewPCG(seed, 1)), tokens: make(map[market.ID]*market.Snapshot), nextID: 1,
 		Boards: make(map[uint64]*market.Board), Churn: 0.3, Moving: 0.5,
 	}
+	for range n {
+		m.born(1)
+	}
+	m.seal(1)
+	return m
+}
+
+// NewCalmMarket returns a market whose values look like a provider's and move a
+// little, as a real one's do, with a wild one among fifty. It has no churn.
+func NewCalmMarket(seed uint64, n int) *Market {
+	m := NewMarket(seed, 0)
+	m.calm, m.Churn, m.Moving = true, 0, 0.7
 	for range n {
 		m.born(1)
 	}
@@ -102,7 +115,11 @@ func (m *Market) fresh(id market.ID, seq uint64) *market.Snapshot {
 		Symbol: fmt.Sprintf("T%d", m.rng.IntN(50)), Name: fmt.Sprintf("Tökén \"%d\"", id), Slug: fmt.Sprintf("token-%d", id),
 	}}
 	for f := range market.NumericFields.Fields() {
-		s.Put(f, m.value(f))
+		if m.calm {
+			s.Put(f, m.likely(f))
+		} else {
+			s.Put(f, m.value(f))
+		}
 	}
 	s.Stamp(market.AllFields)
 	return s
@@ -111,6 +128,12 @@ func (m *Market) fresh(id market.ID, seq uint64) *market.Snapshot {
 func (m *Market) change(old *market.Snapshot, seq uint64) (*market.Snapshot, market.Mask) {
 	s := *old
 	var mask market.Mask
+	if m.calm && m.rng.IntN(50) > 0 {
+		mask = m.drift(&s)
+		s.Seq = seq
+		s.Stamp(mask)
+		return &s, mask
+	}
 	for range 1 + m.rng.IntN(5) {
 		f := market.Field(1 + m.rng.IntN(market.NumFields))
 		switch {

@@ -1,52 +1,14 @@
 package wiretest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"maps"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
-
-// Message is a server message, decoded.
-type Message struct {
-	Type       string                       `json:"type"`
-	ID         *string                      `json:"id"`
-	Protocol   int                          `json:"protocol"`
-	Epoch      string                       `json:"epoch"`
-	Code       string                       `json:"code"`
-	Text       string                       `json:"message"`
-	RetryMS    int64                        `json:"retry_ms"`
-	DeadlineMS int64                        `json:"deadline_ms"`
-	ServerTime int64                        `json:"server_time"`
-	Sub        uint64                       `json:"sub"`
-	Ch         uint64                       `json:"ch"`
-	Tokens     int                          `json:"tokens"`
-	Seq        uint64                       `json:"seq"`
-	Prev       *uint64                      `json:"prev"`
-	More       bool                         `json:"more"`
-	Source     string                       `json:"source"`
-	SourceTime int64                        `json:"source_time"`
-	ReceivedAt int64                        `json:"received_at"`
-	Rows       []map[string]json.RawMessage `json:"rows"`
-	Removed    *[]market.ID                 `json:"removed"`
-	Unknown    []json.RawMessage            `json:"unknown"`
-	Ambiguous  []struct {
-		Symbol string
-		Taken  market.ID
-		Others []market.ID
-	} `json:"ambiguous"`
-	Recovered *bool                      `json:"recovered"`
-	Effective map[string]json.RawMessage `json:"effective"`
-	Items     []json.RawMessage          `json:"items"`
-	HeartMS   int64                      `json:"heartbeat_ms"`
-	Simulated bool                       `json:"simulated"`
-	Limits    map[string]int64           `json:"limits"`
-	SchemaURL string                     `json:"schema_url"`
-}
 
 // Row is a token as a client holds it: every field, as JSON text.
 type Row map[string]string
@@ -55,10 +17,15 @@ type Row map[string]string
 type Channel struct {
 	Rows   map[market.ID]Row
 	Pos    uint64
-	Whole  bool // the snapshot is complete
-	Exact  bool // a whole delta or a heartbeat brought the position, and nothing came since
+	Whole  bool         // the snapshot is complete
+	Exact  bool         // a whole delta or a heartbeat brought the position, and nothing came since
+	Format wire.Format  // what effective told
+	By     market.Field // of a ranked channel; else 0
+
 	open   string
 	openAt uint64
+	based  uint64 // seq of the last complete data message
+	joined bool   // nothing but a snapshot or a carry-over yet: differences have no ground
 	subs   int
 }
 
@@ -68,7 +35,10 @@ type Replica struct {
 	Last     Message
 	Messages int
 	Bytes    int
-	subs     map[uint64]uint64 // channel of each subscription
+	// Resume is what the client kept of an earlier connection; the next
+	// acknowledgement that says recovered takes it over.
+	Resume *Channel
+	subs   map[uint64]uint64 // channel of each subscription
 }
 
 // NewReplica returns a client that has just connected.
@@ -76,44 +46,147 @@ func NewReplica() *Replica {
 	return &Replica{Channels: make(map[uint64]*Channel), subs: make(map[uint64]uint64)}
 }
 
-// Apply takes one message. The error names the rule that it breaks.
+// Apply takes one text message. The error names the rule that it breaks.
 func (r *Replica) Apply(text []byte) (*Message, error) {
 	r.Messages++
 	r.Bytes += len(text)
-	if !bytes.HasPrefix(text, []byte(`{"type":"`)) {
-		return nil, fmt.Errorf("type is not first: %.60s", text)
+	m, err := Decode(text)
+	if err != nil {
+		return nil, err
 	}
-	var m Message
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&m); err != nil {
-		return nil, fmt.Errorf("cannot decode %.80q: %w", text, err)
-	}
-	r.Last = m
+	r.Last = *m
 	switch m.Type {
 	case "snapshot", "delta":
-		if len(text) > wire.MaxPart {
-			return &m, fmt.Errorf("a part of %d bytes", len(text))
-		}
-		return &m, r.data(&m)
+		return m, r.data(m, len(text), func(c *Channel) error {
+			for _, row := range m.Rows {
+				if err := c.apply(row, m.Source); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	case "heartbeat":
 		if m.Ch != 0 {
-			return &m, r.beat(&m)
+			return m, r.beat(m)
 		}
 	case "subscribed":
-		if r.Channels[m.Ch] == nil {
-			r.Channels[m.Ch] = &Channel{Rows: make(map[market.ID]Row)}
-		}
-		r.Channels[m.Ch].subs++
-		r.subs[m.Sub] = m.Ch
+		return m, r.subscribed(m)
+	case "effective":
+		yes := true
+		m.Recovered = &yes
+		return m, r.subscribed(m)
 	case "unsubscribed":
-		if c := r.Channels[r.subs[m.Sub]]; c != nil {
-			if c.subs--; c.subs == 0 {
-				delete(r.Channels, r.subs[m.Sub])
-			}
+		r.leave(r.subs[m.Sub])
+		delete(r.subs, m.Sub)
+	}
+	return m, nil
+}
+
+func (r *Replica) leave(ch uint64) {
+	if c := r.Channels[ch]; c != nil {
+		if c.subs--; c.subs == 0 {
+			delete(r.Channels, ch)
 		}
 	}
-	return &m, nil
+}
+
+// subscribed opens the channel of an acknowledgement, or moves a subscription to
+// another.
+func (r *Replica) subscribed(m *Message) error {
+	if m.Recovered == nil {
+		return errors.New("subscribed without recovered")
+	}
+	kept := r.Resume
+	if m.From != 0 {
+		if kept = r.Channels[m.From]; kept == nil || r.subs[m.Sub] != m.From {
+			return fmt.Errorf("subscription %d comes from channel %d, which it has not", m.Sub, m.From)
+		}
+	}
+	c := r.Channels[m.Ch]
+	if c == nil {
+		c = &Channel{Rows: make(map[market.ID]Row)}
+		r.Channels[m.Ch] = c
+	}
+	if *m.Recovered && kept != nil && kept != c {
+		c.take(kept)
+	}
+	if *m.Recovered {
+		r.Resume = nil
+	}
+	if m.Effective != nil {
+		if err := c.learn(m.Effective); err != nil {
+			return err
+		}
+	} else if was := r.Channels[r.subs[m.Sub]]; was != nil { // rows look as they did
+		c.Format, c.By = was.Format, was.By
+	}
+	c.subs++
+	if old, moved := r.subs[m.Sub]; moved {
+		r.leave(old)
+	}
+	r.subs[m.Sub] = m.Ch
+	return nil
+}
+
+// take carries rows and position over, unless the channel has newer ones.
+func (c *Channel) take(kept *Channel) {
+	if c.Whole && c.Pos >= kept.Pos {
+		return
+	}
+	c.Rows = make(map[market.ID]Row, len(kept.Rows))
+	for id, row := range kept.Rows {
+		c.Rows[id] = maps.Clone(row)
+	}
+	c.Pos, c.Whole, c.Exact, c.joined = kept.Pos, kept.Whole, false, true
+	c.open, c.based = "", kept.Pos
+}
+
+// learn reads what effective tells about rows.
+func (c *Channel) learn(effective map[string]json.RawMessage) error {
+	var e struct {
+		View, Encoding, Shape, Digits, Numbers string
+		Fields                                 []string
+		Top                                    *struct {
+			By string
+			N  int
+		}
+	}
+	raw, err := json.Marshal(effective)
+	if err == nil {
+		err = json.Unmarshal(raw, &e)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read effective: %w", err)
+	}
+	f := wire.Format{Fields: market.TextFields}
+	if v, ok := market.ParseView(e.View); ok {
+		f.Fields, f.View, f.Named = f.Fields|v.Mask(), v, true
+	}
+	for _, name := range e.Fields {
+		field, ok := market.ParseField(name)
+		if !ok {
+			return fmt.Errorf("effective has no field %q", name)
+		}
+		f.Fields |= field.Bit()
+	}
+	if e.Top != nil {
+		c.By, _ = market.ParseField(e.Top.By)
+		f.Fields |= c.By.Bit()
+	}
+	if e.Digits == "compact" {
+		f.Digits = wire.DigitsCompact
+	}
+	if e.Numbers == "string" {
+		f.Numbers = wire.NumbersString
+	}
+	if e.Shape == "array" {
+		f.Shape = wire.ShapeArray
+	}
+	if e.Encoding == "binary" {
+		f.Encoding = wire.EncodingBinary
+	}
+	c.Format = f
+	return nil
 }
 
 func (r *Replica) beat(m *Message) error {
@@ -124,14 +197,18 @@ func (r *Replica) beat(m *Message) error {
 	if m.Seq < c.Pos {
 		return fmt.Errorf("heartbeat takes channel %d back from %d to %d", m.Ch, c.Pos, m.Seq)
 	}
-	c.Pos, c.Exact = m.Seq, true
+	c.Pos, c.Exact, c.joined = m.Seq, true, false
 	return nil
 }
 
-func (r *Replica) data(m *Message) error {
+// data takes a part of size bytes, whose rows are applied by rows.
+func (r *Replica) data(m *Message, size int, rows func(*Channel) error) error {
 	c := r.Channels[m.Ch]
 	if c == nil {
 		return fmt.Errorf("data of unknown channel %d", m.Ch)
+	}
+	if size > wire.MaxPart {
+		return fmt.Errorf("a part of %d bytes", size)
 	}
 	if m.Seq < c.Pos {
 		return fmt.Errorf("channel %d goes back from %d to %d", m.Ch, c.Pos, m.Seq)
@@ -142,11 +219,10 @@ func (r *Replica) data(m *Message) error {
 	if err := c.begin(m); err != nil {
 		return fmt.Errorf("channel %d: %w", m.Ch, err)
 	}
+	exact := c.Exact
 	c.open, c.openAt, c.Exact = m.Type, m.Seq, false
-	for _, row := range m.Rows {
-		if err := c.apply(row, m.Source); err != nil {
-			return err
-		}
+	if err := rows(c); err != nil {
+		return fmt.Errorf("channel %d: %w", m.Ch, err)
 	}
 	if m.More {
 		return nil
@@ -156,8 +232,13 @@ func (r *Replica) data(m *Message) error {
 			delete(c.Rows, id)
 		}
 	}
-	c.open, c.Pos = "", m.Seq
-	c.Whole, c.Exact = true, m.Type == "delta"
+	c.open = ""
+	if m.Prev != nil && *m.Prev == m.Seq {
+		c.Exact = exact // a repeat of the position
+		return nil
+	}
+	c.Pos, c.based = m.Seq, m.Seq
+	c.Whole, c.Exact, c.joined = true, m.Type == "delta", m.Type == "snapshot"
 	return nil
 }
 
@@ -180,12 +261,19 @@ func (c *Channel) begin(m *Message) error {
 		return errors.New("delta without prev")
 	case *m.Prev > c.Pos:
 		return fmt.Errorf("gap: prev %d above position %d", *m.Prev, c.Pos)
-	case m.Seq <= *m.Prev:
-		return fmt.Errorf("seq %d not above prev %d", m.Seq, *m.Prev)
+	case m.Seq < *m.Prev:
+		return fmt.Errorf("seq %d below prev %d", m.Seq, *m.Prev)
 	case m.More == (m.Removed != nil):
 		return errors.New("removed must be in the last part and only there")
+	case c.differs(m) && (c.joined || *m.Prev < c.based || *m.Prev == m.Seq):
+		return fmt.Errorf("differences from %d have no ground at %d", *m.Prev, c.based)
 	}
 	return nil
+}
+
+// differs reports whether rows may hold differences.
+func (c *Channel) differs(m *Message) bool {
+	return c.Format.Encoding == wire.EncodingBinary && !m.Absolute
 }
 
 func (c *Channel) apply(raw map[string]json.RawMessage, source string) error {
@@ -193,11 +281,16 @@ func (c *Channel) apply(raw map[string]json.RawMessage, source string) error {
 	if err := json.Unmarshal(raw["id"], &id); err != nil {
 		return fmt.Errorf("row without id: %w", err)
 	}
+	if c.By != 0 && raw[c.By.String()] == nil {
+		return fmt.Errorf("ranked row of token %d has no %s", id, c.By)
+	}
 	row := c.Rows[id]
+	if c.whole(raw) {
+		row = nil // is replaced
+	} else if row == nil {
+		return fmt.Errorf("first row of token %d is not whole", id)
+	}
 	if row == nil {
-		if raw["symbol"] == nil || raw["slug"] == nil {
-			return fmt.Errorf("first row of token %d is not whole", id)
-		}
 		row = make(Row)
 		c.Rows[id] = row
 	}
@@ -208,91 +301,12 @@ func (c *Channel) apply(raw map[string]json.RawMessage, source string) error {
 	return nil
 }
 
-// Diff compares rows with the tokens of a board that has selects, nil for all,
-// as the format shows them.
-func Diff(b *market.Board, has func(market.ID) bool, f *wire.Format, rows map[market.ID]Row) error {
-	n := 0
-	for s := range b.All {
-		if has != nil && !has(s.ID) {
-			continue
-		}
-		n++
-		row := rows[s.ID]
-		if row == nil {
-			return fmt.Errorf("token %d is missing", s.ID)
-		}
-		if err := diffRow(s, f, row); err != nil {
-			return fmt.Errorf("token %d: %w", s.ID, err)
+// whole reports whether a row has every field of the channel.
+func (c *Channel) whole(raw map[string]json.RawMessage) bool {
+	for f := range (c.Format.Fields | market.TextFields).Fields() {
+		if raw[f.String()] == nil {
+			return false
 		}
 	}
-	if n != len(rows) {
-		return fmt.Errorf("%d rows for %d tokens", len(rows), n)
-	}
-	return nil
-}
-
-func diffRow(s *market.Snapshot, f *wire.Format, row Row) error {
-	fields := f.Fields | market.FieldSource.Bit()
-	if len(row) != fields.Len()+1 {
-		return fmt.Errorf("%d members for %d fields", len(row), fields.Len())
-	}
-	for field := range fields.Fields() {
-		if want := show(s, field, f); row[field.String()] != want {
-			return fmt.Errorf("%s is %s, not %s", field, row[field.String()], want)
-		}
-	}
-	return nil
-}
-
-// show is the JSON text of a field, written down without the encoder.
-func show(s *market.Snapshot, field market.Field, f *wire.Format) string {
-	spec := field.Spec()
-	if spec.Kind == market.KindText {
-		text := map[market.Field]string{market.FieldSymbol: s.Info.Symbol, market.FieldName: s.Info.Name, market.FieldSlug: s.Info.Slug}[field]
-		out, _ := json.Marshal(text)
-		return string(out)
-	}
-	v := s.Value(field)
-	if v.IsNull() {
-		return "null"
-	}
-	switch spec.Kind {
-	case market.KindEnum:
-		if name := market.EnumNames(field)[v.Mant]; name != "" {
-			return `"` + name + `"`
-		}
-		return "null"
-	case market.KindFlags:
-		names := []string{}
-		for i, n := range market.FlagNames() {
-			if v.Mant&(1<<i) != 0 {
-				names = append(names, n)
-			}
-		}
-		out, _ := json.Marshal(names)
-		return string(out)
-	case market.KindDecimal:
-		if f.Digits == wire.DigitsCompact {
-			v = compact(field, v)
-		}
-		if f.Numbers == wire.NumbersString {
-			return `"` + v.String() + `"`
-		}
-	case market.KindInteger, market.KindTime, market.KindText:
-	}
-	return v.String()
-}
-
-// compact is the rule of engine/FIELDS.md by names and units.
-func compact(field market.Field, v market.Decimal) market.Decimal {
-	name := field.String()
-	switch {
-	case name == "price" || strings.HasPrefix(name, "vwap_"):
-		return v.RoundSignificant(8)
-	case field.Spec().Unit == "USD" || field.Spec().Unit == "tokens":
-		return v.RoundSignificant(6)
-	case field.Spec().Unit == "%":
-		return v.RoundPlaces(2)
-	}
-	return v
+	return true
 }
