@@ -7,9 +7,6 @@ import (
 	"github.com/velocimeter/velocimeter/engine/quality"
 )
 
-// TombstoneAge is how long a retired token is remembered for resuming clients.
-const TombstoneAge = 7 * market.Day
-
 // RetireAfter is how long a token may be missing from its provider's accepted
 // answers before it is retired.
 const RetireAfter = market.Day
@@ -197,17 +194,18 @@ func (e *Engine) Seal(p *Plan, parts []Part) *market.Tick {
 	return t
 }
 
-// bury adds tombstones for what was removed and forgets old ones. The slice is
+// bury adds tombstones for what was removed and forgets old ones. The newest of
+// the old ones stays: it says since when all of them are known. The slice is
 // shared with older boards, so it is only ever appended to or cut at the front.
 func (e *Engine) bury(t *market.Tick) {
 	for _, id := range t.Removed {
 		e.tombstones = append(e.tombstones, market.Tombstone{ID: id, Seq: t.Env.Seq, Time: t.Env.Now})
 	}
 	old := 0
-	for old < len(e.tombstones) && t.Env.Now.Sub(e.tombstones[old].Time) > TombstoneAge {
+	for old < len(e.tombstones) && t.Env.Now.Sub(e.tombstones[old].Time) > market.TombstoneAge {
 		old++
 	}
-	e.tombstones = e.tombstones[old:]
+	e.tombstones = e.tombstones[max(old-1, 0):]
 }
 
 func (e *Engine) newBoard(t *market.Tick, parts []Part) *market.Board {

@@ -8,91 +8,117 @@ import (
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
 
-// buffer holds the bytes of a batch that belong to one session.
-type buffer struct{ bytes []byte }
-
-var bufferPool = sync.Pool{New: func() any { return new(buffer) }}
-
-// keepBuffer bounds the buffers that go back to the pool.
-const keepBuffer = 256 << 10
-
-// keepControl bounds what an empty control queue keeps of its room.
-const keepControl = 4 << 10
-
-func (s *Session) release() {
-	if s.buf != nil && cap(s.buf.bytes) <= keepBuffer {
-		bufferPool.Put(s.buf)
-	}
-	s.buf = nil
-}
-
-// batch collects what goes to the link at once: stretches of the session's own
-// buffer and frames shared with others, in order.
+// batch collects what goes to a link at once: stretches of its own buffer and
+// frames shared with others, in order. It is used again for the next one.
 type batch struct {
-	own    *buffer
-	from   int // start of the stretch that is not in chunks yet
-	chunks []chunk
+	own    []byte
+	from   int // start of the stretch of own that is not in chunks yet
+	spans  []chunkSpan
+	chunks []Chunk
 	size   int
 	limit  int
+
+	parts   parts // of messages that are made in one go, whose only part goes to emit
+	emit    func(part []byte, more bool)
+	message Message // what is being framed; a field, so that nothing escapes
+	framing Framing
 }
 
-// chunk is a shared frame, or a stretch of the own buffer where shared is nil.
-type chunk struct {
+// begin prepares for a message that is made in one go.
+func (b *batch) begin(head wire.Head, fr Framing) *parts {
+	if b.emit == nil {
+		b.emit = func(part []byte, _ bool) {
+			b.message.Body = part
+			b.frame(b.framing, b.message)
+		}
+	}
+	b.framing = fr
+	b.message = Message{Kind: wire.KindDelta, Binary: head.Encoding == wire.EncodingBinary, Seq: head.Seq, Last: true}
+	b.parts.Head, b.parts.Emit = head, b.emit
+	return &b.parts
+}
+
+// chunkSpan is a shared frame, or a stretch of the own buffer where shared is nil.
+type chunkSpan struct {
 	from, to int
 	shared   []byte
 }
 
+var batchPool = sync.Pool{New: func() any { return new(batch) }}
+
+// keepBuffer bounds the buffers that are kept for the next batch.
+const keepBuffer = 256 << 10
+
+// keepControl bounds what an empty control queue keeps of its room.
+const keepControl = 1 << 10
+
+func (b *batch) reset(limit int) {
+	if cap(b.own) > keepBuffer {
+		b.own = nil
+	}
+	clear(b.spans)
+	clear(b.chunks)
+	b.own, b.spans, b.chunks = b.own[:0], b.spans[:0], b.chunks[:0]
+	b.from, b.size, b.limit = 0, 0, limit
+}
+
 func (b *batch) full() bool { return b.size >= b.limit }
 
-func (b *batch) frame(fr Framing, m *Message) {
-	before := len(b.own.bytes)
-	b.own.bytes = fr.Append(b.own.bytes, m)
-	b.size += len(b.own.bytes) - before
+func (b *batch) frame(fr Framing, m Message) {
+	before := len(b.own)
+	b.message = m
+	b.own = fr.Append(b.own, &b.message)
+	b.size += len(b.own) - before
 }
 
 func (b *batch) share(frame []byte) {
 	b.cut()
-	b.chunks = append(b.chunks, chunk{shared: frame})
+	b.spans = append(b.spans, chunkSpan{shared: frame})
 	b.size += len(frame)
 }
 
 func (b *batch) cut() {
-	if n := len(b.own.bytes); n > b.from {
-		b.chunks = append(b.chunks, chunk{from: b.from, to: n})
+	if n := len(b.own); n > b.from {
+		b.spans = append(b.spans, chunkSpan{from: b.from, to: n})
 		b.from = n
 	}
 }
 
-func (b *batch) frames() []Chunk {
+func (b *batch) take() []Chunk {
 	b.cut()
-	out := make([]Chunk, len(b.chunks))
-	for i, c := range b.chunks {
-		if out[i] = (Chunk{Bytes: c.shared, Shared: true}); c.shared == nil {
-			out[i] = Chunk{Bytes: b.own.bytes[c.from:c.to]}
+	for _, c := range b.spans {
+		if c.shared != nil {
+			b.chunks = append(b.chunks, Chunk{Bytes: c.shared, Shared: true})
+		} else {
+			b.chunks = append(b.chunks, Chunk{Bytes: b.own[c.from:c.to]})
 		}
 	}
-	return out
+	return b.chunks
 }
 
 // flush hands the link everything that is due, as long as it takes it.
 func (s *Session) flush(now time.Time) {
+	if s.writing || s.closing || s.closed {
+		return
+	}
+	b, _ := batchPool.Get().(*batch)
+	s.flushWith(b, now)
+	batchPool.Put(b)
+}
+
+func (s *Session) flushWith(b *batch, now time.Time) {
 	for !s.writing && !s.closing && !s.closed {
+		b.reset(s.hub.cfg.Batch)
 		s.see()
-		own, _ := bufferPool.Get().(*buffer)
-		own.bytes = own.bytes[:0]
-		b := batch{own: own, limit: s.hub.cfg.Batch}
-		s.collect(&b, now)
+		s.collect(b, now)
 		if b.size == 0 {
-			bufferPool.Put(own)
 			s.finish()
 			return
 		}
-		s.buf, s.writing, s.since, s.sent = own, true, now, now
+		s.since = now
+		s.counts.bytes += uint64(b.size)
 		s.hub.stats.bytes.Add(uint64(b.size))
-		if !s.link.TryWrite(b.frames()) {
-			s.release()
-			s.writing = false
-		}
+		s.writing = s.link.TryWrite(b.take())
 	}
 }
 
@@ -104,177 +130,209 @@ func (s *Session) finish() {
 }
 
 func (s *Session) collect(b *batch, now time.Time) {
-	if len(s.control) > 0 {
-		b.own.bytes = append(b.own.bytes, s.control...)
-		b.size = len(b.own.bytes)
-		s.control = s.control[:0]
-		if cap(s.control) > keepControl {
-			s.control = nil
-		}
-	}
+	s.drainControl(b)
 	if s.ending != 0 {
 		return
 	}
 	for i := range s.members {
 		j := (s.turn + i) % len(s.members)
 		s.serve(s.members[j], b, now)
-		if b.full() {
+		if b.full() || s.closing {
 			s.turn = j + 1 // a long snapshot takes turns with the other channels
 			return
 		}
 	}
 }
 
-// busy reports whether a message is begun and not finished.
-func (m *member) busy() bool { return m.pinned != nil || m.job.active }
+func (s *Session) drainControl(b *batch) {
+	if len(s.control) == 0 {
+		return
+	}
+	b.own = append(b.own, s.control...)
+	b.size += len(s.control)
+	s.control = s.control[:0]
+	if cap(s.control) > keepControl {
+		s.control = nil
+	}
+}
 
 // serve adds what one channel has for the session, as far as it fits.
 func (s *Session) serve(m *member, b *batch, now time.Time) {
-	for !b.full() {
+	for !b.full() && !s.closing {
 		switch {
 		case m.pinned != nil:
 			s.writePinned(m, b, now)
 		case m.job.active:
 			s.writeJob(m, b, now)
 		case m.again:
-			m.restart(s.round)
-		case !s.next(m, now):
+			m.restart(s, now)
+		case !m.ch.chained && s.direct(m, b, now):
+		case s.next(m, now):
+		default:
+			s.verified(m, b)
 			return
 		}
 	}
 }
 
-// next begins the next message of a member, if one is due.
-func (s *Session) next(m *member, now time.Time) bool {
-	if !m.ch.shared {
-		return s.nextPrivate(m, now)
-	}
-	last := m.ch.advance(s.hub, s.round, now)
-	if last != nil && last.seq > s.round.seq() {
-		s.see() // another session brought the channel further than this one had seen
-	}
-	switch {
-	case last == nil || last.seq <= m.pos:
-		return false
-	case last.beat && last.prev <= m.pos && m.fresh && now.Sub(m.beat) < s.hub.cfg.Heartbeat:
-		return false // the others' silence is older than this member
-	case last.prev <= m.pos || last.snapshot:
-		m.pinned, m.part = last, 0
-	default:
-		s.hub.stats.conflated.Add(1)
-		m.job = job{active: true, at: s.round, since: m.pos, seq: s.round.seq()}
-	}
-	return true
-}
-
-func (s *Session) nextPrivate(m *member, now time.Time) bool {
-	switch seq := s.round.seq(); {
-	case seq > m.through:
-		m.job = job{active: true, at: s.round, since: m.through, seq: seq}
-	case m.through > m.pos && now.Sub(m.beat) >= s.hub.cfg.Heartbeat:
-		m.job = job{active: true, at: s.round, since: m.through, seq: seq, beat: true}
-	default:
-		return false
-	}
-	return true
-}
-
 func (s *Session) writePinned(m *member, b *batch, now time.Time) {
 	for ; m.part < len(m.pinned.frames) && !b.full(); m.part++ {
 		b.share(m.pinned.frames[m.part])
-		s.hub.stats.messages.Add(1)
+		s.message()
 	}
 	if m.part == len(m.pinned.frames) {
-		m.pos, m.beat, m.fresh, m.pinned = m.pinned.seq, now, m.pinned.snapshot, nil
+		m.pos, m.through, m.total = m.pinned.seq, m.pinned.seq, m.pinned.total
+		m.beat, m.fresh, m.loose, m.pinned = now, m.pinned.snapshot, false, nil
 	}
 }
 
-// job is a message of one member alone, made part by part as the link takes
-// them. A snapshot begins the channel anew; its later parts may show later
-// values than seq, and what follows the last part brings the client to one tick
-// again. A delta holds what is newer than since, as of its round, which it keeps
-// alive until it is written: no longer than a write may stall.
-type job struct {
-	active   bool
-	at       *round // deltas only
-	snapshot bool
-	begun    bool // a part is out
-	beat     bool // send a heartbeat if there is nothing else
-	seq      uint64
-	since    uint64
-	from     market.ID // next token
-}
-
-// restart begins the channel anew with a snapshot: after the message that is
-// begun, or by the snapshot that is.
-func (m *member) restart(r *round) {
-	m.again = m.busy() && !m.job.snapshot
-	if !m.busy() {
-		m.job = job{active: true, snapshot: true, seq: r.seq()}
-	}
+// message counts one that goes out.
+func (s *Session) message() {
+	s.counts.messages++
+	s.hub.stats.messages.Add(1)
 }
 
 // writeJob adds parts until the batch is full or the message is complete.
 func (s *Session) writeJob(m *member, b *batch, now time.Time) {
-	j := &m.job
+	j, c := &m.job, m.ch
+	v := s.view
+	switch {
+	case j.at != nil:
+		v = j.at.view
+	case j.view != nil:
+		v = j.view
+	}
 	var removed []market.ID
 	if !j.snapshot {
-		removed = j.at.removed(m.ch.sel, min(j.since, m.pos))
-		j.snapshot = len(removed) > wire.MaxRemoved
-	}
-	at := s.round
-	if !j.snapshot {
-		at = j.at
-	}
-	head := at.head(m.ch.no)
-	head.Seq, head.Prev, head.Snapshot = j.seq, m.pos, j.snapshot
-	p := getParts(head, func(part []byte, more bool) {
-		kind := wire.KindDelta
-		if j.snapshot {
-			kind = wire.KindSnapshot
+		removed = v.removed(c.sel, min(j.since, m.pos))
+		if len(removed) > wire.MaxRemoved && !j.begun {
+			j.snapshot, j.rows = true, false
 		}
-		b.frame(m.ch.framing, &Message{Kind: kind, Seq: j.seq, Last: !more, Body: part})
-		j.begun = true
-		s.hub.stats.messages.Add(1)
-	})
+	}
+	p := s.jobParts(m, v, b)
 	defer putParts(p)
-	if !m.jobRows(at, b, p) {
+	if !m.jobRows(v, b, p) {
 		return
 	}
 	switch {
 	case j.snapshot || j.begun || p.Pending() || len(removed) > 0:
+		if j.snapshot {
+			removed = nil
+		}
 		p.End(removed)
-		m.pos, m.beat, m.fresh = j.seq, now, j.snapshot
-	case j.beat || m.ch.shared:
-		b.frame(m.ch.framing, &Message{Kind: wire.KindHeartbeat, Seq: j.seq, Last: true, Body: wire.AppendChannelHeartbeat(nil, m.ch.no, j.seq)})
-		s.hub.stats.messages.Add(1)
-		m.pos, m.beat, m.fresh = j.seq, now, false
+		m.pos, m.beat, m.fresh, m.loose = j.seq, now, j.snapshot, j.snapshot
+	case j.beat:
+		s.beat(m, b, j.seq)
+		m.pos, m.beat, m.fresh, m.loose = j.seq, now, false, false
 	}
+	s.tellStale(m, b)
 	m.through = j.seq
+	if j.snapshot && c.chained {
+		m.total = c.bytes()
+	}
 	m.job = job{}
 }
 
-// jobRows adds rows from where the job stands and reports whether it came to the end.
-func (m *member) jobRows(at *round, b *batch, p *parts) (done bool) {
-	j, done := &m.job, true
-	m.ch.sel.each(at, j.from, func(i int) bool {
-		if j.snapshot {
-			p.row = m.ch.rows.whole(p.row[:0], at, i)
-		} else {
-			p.row = m.ch.rows.changed(p.row[:0], at, i, j.since)
+// jobParts returns a writer for the parts of a member's own message.
+func (s *Session) jobParts(m *member, v *view, b *batch) *parts {
+	j, c := &m.job, m.ch
+	head := wire.HeadOf(v.board, c.no)
+	head.Seq, head.Prev, head.Snapshot = j.seq, m.pos, j.snapshot
+	head.Encoding, head.Absolute = c.page.format.Encoding, !j.rows
+	kind := wire.KindDelta
+	if j.snapshot {
+		kind = wire.KindSnapshot
+	}
+	return getParts(head, func(part []byte, more bool) {
+		b.frame(c.framing, Message{Kind: kind, Binary: c.page.binary(), Seq: j.seq, Last: !more, Body: part})
+		j.begun = true
+		s.message()
+	})
+}
+
+func (s *Session) beat(m *member, b *batch, seq uint64) {
+	text := wire.AppendChannelHeartbeat(nil, m.ch.page.format.Encoding, m.ch.no, seq)
+	b.frame(m.ch.framing, Message{Kind: wire.KindHeartbeat, Binary: m.ch.page.binary(), Seq: seq, Last: true, Body: text})
+	s.message()
+}
+
+// tellStale adds the event for tokens that have become stale.
+func (s *Session) tellStale(m *member, b *batch) {
+	j := &m.job
+	if j.snapshot || j.at == nil || m.told >= j.at.seq() {
+		return
+	}
+	told := m.told
+	m.told = j.at.seq()
+	switch {
+	case !j.rows:
+		s.event(m, staleAfter(m.ch.no, m.ch.sel, j.at, max(told, j.since)), b)
+	case len(j.at.stale) > 0:
+		s.event(m, staleEvent(m.ch.no, m.ch.sel, j.at), b)
+	}
+}
+
+// tellListed is tellStale for a member with a list.
+func (s *Session) tellListed(m *member, l *leaf, b *batch) {
+	m.told = l.seq()
+	for _, i := range m.at {
+		if i >= 0 && l.isStale[i] {
+			s.event(m, staleEvent(m.ch.no, m.list, l), b)
+			return
 		}
-		if len(p.row) == 0 {
+	}
+}
+
+func (s *Session) event(m *member, text []byte, b *batch) {
+	if text != nil {
+		b.frame(m.ch.framing, Message{Kind: wire.KindStale, Body: text})
+		s.message()
+	}
+}
+
+// jobRows adds rows from where the job stands and reports whether it came to the end.
+func (m *member) jobRows(v *view, b *batch, p *parts) (done bool) {
+	j, page := &m.job, m.ch.page
+	o, done := v.order(), true
+	add := func(i int) bool {
+		row := p.row[:0]
+		switch {
+		case j.rows:
+			row = j.at.row(i)
+		case j.snapshot && j.at != nil:
+			p.row = page.whole(row, v, o, i, j.at.token(i))
+			row = p.row
+		case j.snapshot:
+			p.row = page.whole(row, v, o, i, o.token(v.board, i))
+			row = p.row
+		default:
+			p.row = page.since(row, j.at, i, j.since)
+			row = p.row
+		}
+		if len(row) == 0 {
 			return true
 		}
-		if !p.Fits(len(p.row)) {
+		if !p.Fits(len(row)) {
 			p.Flush()
 			if b.full() {
-				j.from, done = at.order().ids[i], false
+				j.from, done = o.ids[i], false
 				return false
 			}
 		}
-		p.Row(p.row)
+		p.RowOf(o.ids[i], row)
 		return true
-	})
+	}
+	if m.ch.top != nil {
+		(&selection{ids: j.ids}).each(o, j.from, add)
+	} else {
+		m.ch.sel.each(o, j.from, add)
+	}
 	return done
+}
+
+// bytes returns how many the chain has had.
+func (c *channel) bytes() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total
 }

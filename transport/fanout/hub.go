@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/transport/wire"
 )
 
 // Hub is the fan-out: it takes ticks and serves sessions. Safe for concurrent use.
@@ -17,15 +18,17 @@ type Hub struct {
 	table    *table
 	registry *registry
 	stats    stats
-	round    atomic.Pointer[round]
 	wake     chan struct{}
 
 	slotMu sync.Mutex
-	slot   *market.Tick // newest tick not yet fanned out
-	merged bool         // another one was in the slot before it
+	slot   []*market.Tick // not yet fanned out; only the newest where nobody wants every one
+	merged bool           // there were others between them
 
-	sessions sessions
-	scratch  []*Session // of the goroutine in Run
+	lanes    []*lane
+	joined   atomic.Uint64 // sessions ever added
+	records  []*channel    // of the goroutine in Run, and so is what follows
+	pending  []*market.Tick
+	deadline time.Time // when a slower pace is due; zero where none is waiting
 }
 
 // New returns a hub that serves the board that boards has until the first tick
@@ -33,34 +36,47 @@ type Hub struct {
 func New(cfg Config, boards Boards) *Hub {
 	cfg.setDefaults()
 	h := &Hub{cfg: cfg, boards: boards, table: newTable(&cfg), registry: newRegistry(&cfg), wake: make(chan struct{}, 1)}
+	for range cfg.Lanes {
+		h.lanes = append(h.lanes, new(lane))
+	}
 	h.stats.start()
 	return h
 }
 
+// newest returns the newest round; nil before there is a market.
+func (h *Hub) newest() *round { return h.table.paces[wire.RateTick].cur.Load() }
+
 // Ready reports whether there is a market to serve: after a restart the restored
 // one, before the first tick.
 func (h *Hub) Ready() bool {
-	if h.round.Load() != nil {
+	if h.newest() != nil {
 		return true
 	}
 	b := h.boards.Board()
 	if b == nil {
 		return false
 	}
-	h.round.CompareAndSwap(nil, &round{board: b, from: b.Seq})
+	h.table.paces[wire.RateTick].cur.CompareAndSwap(nil, &round{view: &view{board: b}, from: b.Seq})
 	return true
 }
 
+// waitMost bounds the ticks that wait for channels of mode every.
+const waitMost = 256
+
 // Publish hands a tick over and returns at once. A tick that is still waiting
-// is replaced: the fan-out then finds what changed by field versions.
+// is replaced, unless somebody wants every one: the fan-out finds what changed
+// by field versions.
 func (h *Hub) Publish(t *market.Tick) {
 	h.slotMu.Lock()
-	if h.slot == nil || h.slot.Env.Seq < t.Env.Seq {
-		if h.slot != nil {
-			h.merged = true
+	if n := len(h.slot); n == 0 || h.slot[n-1].Env.Seq < t.Env.Seq {
+		if n > 0 {
 			h.stats.mergedTicks.Add(1)
 		}
-		h.slot = t
+		if n == waitMost || n > 0 && h.table.recording.Load() == 0 {
+			clear(h.slot)
+			h.slot, h.merged = h.slot[:0], true
+		}
+		h.slot = append(h.slot, t)
 	}
 	h.slotMu.Unlock()
 	select {
@@ -76,11 +92,18 @@ const sweepEvery = time.Second
 func (h *Hub) Run(ctx context.Context) {
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
+	late := time.NewTimer(time.Hour)
+	defer late.Stop()
 	for {
+		if !h.deadline.IsZero() {
+			late.Reset(time.Until(h.deadline))
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-h.wake:
+			h.safely(func() { h.step(time.Now()) })
+		case <-late.C:
 			h.safely(func() { h.step(time.Now()) })
 		case <-sweep.C:
 			h.safely(func() { h.sweep(time.Now()) })
@@ -88,49 +111,86 @@ func (h *Hub) Run(ctx context.Context) {
 	}
 }
 
-// step takes the waiting tick and offers every session what it is due.
+// step takes the waiting ticks and offers every session what it is due. It ends
+// when all of them have been asked, so that they go through the same rounds.
 func (h *Hub) step(now time.Time) {
-	if !h.advance() {
+	if !h.advance(now) {
 		return
 	}
-	h.scratch = h.sessions.appendAll(h.scratch[:0])
-	for _, s := range h.scratch {
-		h.guard(s, func() { s.due(now) })
-	}
-	clear(h.scratch)
+	h.eachLane(func(b *batch, s *Session) { s.due(b, now) })
 }
 
 // sweep looks after heartbeats and stalled writes.
 func (h *Hub) sweep(now time.Time) {
-	h.scratch = h.sessions.appendAll(h.scratch[:0])
-	for _, s := range h.scratch {
-		h.guard(s, func() { s.sweep(now) })
-	}
-	clear(h.scratch)
+	h.eachLane(func(_ *batch, s *Session) { s.sweep(now) })
 }
 
-// advance makes the next round of the waiting tick and reports whether there was one.
-func (h *Hub) advance() bool {
+// advance makes the rounds that are due and reports whether there are any.
+func (h *Hub) advance(now time.Time) bool {
 	h.slotMu.Lock()
-	t, merged := h.slot, h.merged
-	h.slot, h.merged = nil, false
+	merged := h.merged
+	h.pending, h.slot, h.merged = h.slot, h.pending[:0], false
 	h.slotMu.Unlock()
-	if t == nil {
+	moved := h.advanceTicks(now, merged)
+	clear(h.pending)
+	newest := h.newest()
+	if newest == nil {
 		return false
 	}
-	last := h.round.Load()
-	next := &round{board: t.Board, tick: t}
-	if last != nil {
-		if t.Board.Seq <= last.seq() {
-			return false
+	h.deadline = time.Time{}
+	h.table.mu.Lock()
+	defer h.table.mu.Unlock()
+	for _, p := range h.table.paces[1:] {
+		if p.refs == 0 {
+			continue
 		}
-		next.from = last.seq()
-		next.inherit(last)
+		before := p.cur.Load()
+		if wait := p.follow(newest, now); wait > 0 {
+			if at := now.Add(wait); h.deadline.IsZero() || at.Before(h.deadline) {
+				h.deadline = at
+			}
+		}
+		moved = moved || p.cur.Load() != before
 	}
-	if merged || last == nil {
+	return moved
+}
+
+// advanceTicks makes the rounds of the ticks that are waiting: one of all of
+// them, beside those for channels of mode every.
+func (h *Hub) advanceTicks(now time.Time, merged bool) bool {
+	at := h.table.paces[wire.RateTick]
+	last := at.cur.Load()
+	h.records = h.table.recorded(h.records[:0])
+	defer func() { clear(h.records) }()
+	var next *round
+	single := len(h.pending) == 1 && !merged
+	for i, t := range h.pending {
+		if last != nil && t.Board.Seq <= last.seq() || len(h.records) == 0 && i < len(h.pending)-1 {
+			continue
+		}
+		r := &round{view: &view{board: t.Board}, tick: t, from: t.Board.Seq}
+		if before := next; before == nil && last != nil {
+			r.from = last.seq()
+			r.inherit(last.view)
+		} else if before != nil {
+			r.from = before.seq()
+			r.inherit(before.view)
+		}
+		for _, c := range h.records {
+			c.record(h, r, merged, now)
+		}
+		next, merged = r, false
+	}
+	if next == nil {
+		return false
+	}
+	if last != nil {
+		next.from = last.seq()
+	}
+	if last == nil || !single {
 		next.tick = nil
 	}
-	h.round.Store(next)
+	at.cur.Store(next)
 	h.stats.rounds.Add(1)
 	return true
 }
@@ -150,42 +210,10 @@ func (h *Hub) panicked(reason any) {
 	h.cfg.Logger.Error("stream fan-out panicked", "reason", reason, "stack", string(debug.Stack()))
 }
 
-// guard keeps a panic within the session that it came up in.
-func (h *Hub) guard(s *Session, fn func()) {
-	defer func() {
-		if r := recover(); r != nil {
-			h.panicked(r)
-			s.fail()
-		}
-	}()
-	fn()
-}
-
-// sessions is the set of open sessions.
-type sessions struct {
-	mu   sync.Mutex
-	list []*Session // a session knows its place
-}
-
-func (l *sessions) add(s *Session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s.place = len(l.list)
-	l.list = append(l.list, s)
-}
-
-func (l *sessions) remove(s *Session) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	last := len(l.list) - 1
-	l.list[last].place = s.place
-	l.list[s.place] = l.list[last]
-	l.list[last] = nil
-	l.list = l.list[:last]
-}
-
-func (l *sessions) appendAll(dst []*Session) []*Session {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return append(dst, l.list...)
+// Epoch returns the lineage of the market; "" before there is one.
+func (h *Hub) Epoch() string {
+	if r := h.newest(); r != nil {
+		return r.board.Epoch
+	}
+	return ""
 }

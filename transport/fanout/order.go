@@ -79,3 +79,11 @@ func (o *order) locate(ids []market.ID) *located {
 	}
 	return l
 }
+
+// find returns the place of a token, −1 where there is none.
+func (o *order) find(id market.ID) int {
+	if i, ok := slices.BinarySearch(o.ids, id); ok {
+		return i
+	}
+	return -1
+}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/transport/wire"
 	"github.com/velocimeter/velocimeter/transport/wire/wiretest"
 )
 
@@ -19,10 +20,10 @@ func TestOrder(t *testing.T) {
 		r := newRig(Config{}, m)
 		r.Ready()
 		sel := &selection{ids: []market.ID{1, 2, 3, 30, 55, 60, 61, 70}}
-		last := r.round.Load().order()
+		last := r.newest().order()
 		for range 60 {
 			r.tick(merge)
-			round := r.round.Load()
+			round := r.newest()
 			o := round.order()
 			if o == last {
 				kept++
@@ -32,7 +33,7 @@ func TestOrder(t *testing.T) {
 			last = o
 			checkOrder(t, round)
 			var got []market.ID
-			sel.each(round, 2, func(i int) bool { got = append(got, o.ids[i]); return true })
+			sel.each(o, 2, func(i int) bool { got = append(got, o.ids[i]); return true })
 			want := slices.DeleteFunc(slices.Clone(sel.ids[1:]), func(id market.ID) bool { return m.Board().Token(id) == nil })
 			if !slices.Equal(got, want) {
 				t.Fatalf("got %d, not %d", got, want)
@@ -65,28 +66,24 @@ func checkOrder(t *testing.T, r *round) {
 	}
 }
 
-// TestFragmentsOfThePast asks for rows of a round before the newest.
-func TestFragmentsOfThePast(t *testing.T) {
+// TestWholesOfThePast asks for whole rows of a round before the newest.
+func TestWholesOfThePast(t *testing.T) {
 	m := wiretest.NewMarket(7, 30)
 	m.Churn, m.Moving = 1, 1
 	r := newRig(Config{}, m)
 	r.Ready()
-	rounds := []*round{r.round.Load()}
+	rounds := []*round{r.newest()}
 	for range 20 {
 		r.tick(1)
-		rounds = append(rounds, r.round.Load())
+		rounds = append(rounds, r.newest())
 	}
-	f := formats[2].format
-	cached, plain := newFragments(f, &cache{most: 1 << 30}, true), newFragments(f, nil, false)
+	f := form{format: wire.ViewFormat(market.ViewFull)}
+	cached, plain := newPage(f, r.table.paces[0], &cache{most: 1 << 30}, true), newPage(f, r.table.paces[0], nil, false)
 	for _, n := range []int{0, 20, 3, 20, 19, 10, 20} {
 		at := rounds[n]
 		for i := range at.order().ids {
-			for _, since := range []uint64{0, rounds[max(n-1, 0)].seq(), rounds[n/2].seq()} {
-				if got, want := string(cached.changed(nil, at, i, since)), string(plain.changed(nil, at, i, since)); got != want {
-					t.Fatalf("round %d since %d: got %s, not %s", n, since, got, want)
-				}
-			}
-			if got, want := string(cached.whole(nil, at, i)), string(plain.whole(nil, at, i)); got != want || want == "" {
+			got := string(cached.whole(nil, at.view, at.order(), i, at.token(i)))
+			if want := string(plain.whole(nil, at.view, at.order(), i, at.token(i))); got != want || want == "" {
 				t.Fatalf("round %d: got %s, not %s", n, got, want)
 			}
 		}

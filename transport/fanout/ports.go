@@ -58,4 +58,7 @@ type Peer struct {
 	Framing  Framing
 	Encoding wire.Encoding
 	Lease    *Lease
+	// Request is what a peer that cannot ask has asked for with its URL; nil for
+	// peers that send messages. Its answer is the first message, instead of hello.
+	Request *wire.Request
 }

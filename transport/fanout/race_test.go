@@ -26,7 +26,7 @@ func TestSessionsAdvanceTogether(t *testing.T) {
 		c := connect(t, r.Hub)
 		defer c.s.Detach()
 		a := c.ask(`{"op":"subscribe","all":true,"fields":["price","volume_24h"]}`)
-		c.subs[a.Sub] = &sub{ch: a.Ch, all: true, format: wire.FieldsFormat(market.MaskOf(market.FieldPrice, market.FieldVolume24h))}
+		c.subs[a.Sub] = &sub{no: a.Sub, all: true, format: wire.FieldsFormat(market.MaskOf(market.FieldPrice, market.FieldVolume24h))}
 		c.slow, c.holds = true, make(chan struct{}, 1)
 		clients[i] = c
 	}
@@ -85,7 +85,7 @@ func (c *client) readTogether() error {
 }
 
 func (c *client) apply(frame []byte) error {
-	for line := range splitLines(frame) {
+	for line := range messagesOf(frame) {
 		if _, err := c.replica.Apply(line); err != nil {
 			return fmt.Errorf("%w\n%.200s", err, line)
 		}
@@ -113,10 +113,10 @@ func TestNextSeesTheChannelsRound(t *testing.T) {
 	}
 	late.s.mu.Lock()
 	defer late.s.mu.Unlock()
-	if late.s.round.seq() == r.round.Load().seq() {
+	if late.s.view.seq() == r.newest().seq() {
 		t.Fatal("not late")
 	}
-	if !late.s.next(mine, r.now) || mine.job.since != mine.pos || mine.job.seq != mine.ch.last.seq {
-		t.Fatalf("begins %+v of a channel at %d", mine.job, mine.ch.last.seq)
+	if !late.s.next(mine, r.now) || mine.pinned == nil || mine.pinned.prev != mine.pos || mine.pinned.seq != mine.ch.seq {
+		t.Fatalf("begins %+v of a channel at %d", mine.pinned, mine.ch.seq)
 	}
 }

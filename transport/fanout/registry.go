@@ -10,6 +10,7 @@ import (
 var (
 	ErrFull     = errors.New("too many connections")
 	ErrAddress  = errors.New("too many connections from this address")
+	ErrKey      = errors.New("too many connections with this key")
 	ErrDraining = errors.New("the server is stopping")
 	ErrNotReady = errors.New("no market yet")
 )
@@ -20,39 +21,52 @@ type registry struct {
 	mu    sync.Mutex
 	total int
 	by    map[netip.Prefix]int
+	keys  map[string]int
 	stop  bool
 	idle  chan struct{} // closed once stopped and empty
 
-	most, perAddress int
+	most, perAddress, perKey int
+	loopback                 bool // counted like any other
 }
 
 func newRegistry(cfg *Config) *registry {
-	return &registry{by: make(map[netip.Prefix]int), idle: make(chan struct{}), most: cfg.Connections, perAddress: cfg.PerAddress}
+	return &registry{
+		by: make(map[netip.Prefix]int), keys: make(map[string]int), idle: make(chan struct{}),
+		most: cfg.Connections, perAddress: cfg.PerAddress, perKey: cfg.PerKey, loopback: cfg.CountLoopback,
+	}
+}
+
+// Visitor is who asks for a connection.
+type Visitor struct {
+	Addr netip.Addr
+	Key  string // id of the key that it showed; "" for none, which has no limit of its own
+	Over string // the transport, for listings, such as "websocket"
 }
 
 // Lease is the right to one connection.
 type Lease struct {
 	from   *registry
+	who    Visitor
 	prefix netip.Prefix // zero where exempt
 	once   sync.Once
 }
 
-// Admit asks for a connection from an address before its upgrade. Errors:
-// ErrNotReady, ErrDraining, ErrFull, ErrAddress. The lease is given back by
+// Admit asks for a connection before its upgrade. Errors: ErrNotReady,
+// ErrDraining, ErrFull, ErrAddress, ErrKey. The lease is given back by
 // Session.Detach, or by Release where no session came of it.
-func (h *Hub) Admit(addr netip.Addr) (*Lease, error) {
+func (h *Hub) Admit(who Visitor) (*Lease, error) {
 	if !h.Ready() {
 		return nil, ErrNotReady
 	}
-	l, err := h.registry.admit(addr)
+	l, err := h.registry.admit(who)
 	if err != nil {
 		h.stats.refused.Add(1)
 	}
 	return l, err
 }
 
-func (g *registry) admit(addr netip.Addr) (*Lease, error) {
-	l := &Lease{from: g, prefix: prefixOf(addr)}
+func (g *registry) admit(who Visitor) (*Lease, error) {
+	l := &Lease{from: g, who: who, prefix: g.prefixOf(who.Addr)}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -62,8 +76,13 @@ func (g *registry) admit(addr netip.Addr) (*Lease, error) {
 		return nil, ErrFull
 	case l.prefix.IsValid() && g.by[l.prefix] >= g.perAddress:
 		return nil, ErrAddress
+	case who.Key != "" && g.keys[who.Key] >= g.perKey:
+		return nil, ErrKey
 	}
 	g.total++
+	if who.Key != "" {
+		g.keys[who.Key]++
+	}
 	if l.prefix.IsValid() {
 		g.by[l.prefix]++
 	}
@@ -71,10 +90,10 @@ func (g *registry) admit(addr netip.Addr) (*Lease, error) {
 }
 
 // prefixOf returns what an address is counted as: itself, or the /64 of an IPv6
-// one; the zero prefix for loopback and for what is no address.
-func prefixOf(addr netip.Addr) netip.Prefix {
+// one; the zero prefix for what is exempt and for what is no address.
+func (g *registry) prefixOf(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
-	if !addr.IsValid() || addr.IsLoopback() {
+	if !addr.IsValid() || addr.IsLoopback() && !g.loopback {
 		return netip.Prefix{}
 	}
 	bits := 32
@@ -93,6 +112,11 @@ func (l *Lease) Release() {
 		defer g.mu.Unlock()
 		g.total--
 		g.settle()
+		if l.who.Key != "" {
+			if g.keys[l.who.Key]--; g.keys[l.who.Key] == 0 {
+				delete(g.keys, l.who.Key)
+			}
+		}
 		if !l.prefix.IsValid() {
 			return
 		}

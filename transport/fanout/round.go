@@ -9,16 +9,12 @@ import (
 	"sync/atomic"
 
 	"github.com/velocimeter/velocimeter/engine/market"
-	"github.com/velocimeter/velocimeter/transport/wire"
 )
 
-// round is one step of the fan-out: the market after one tick, or after several
-// that arrived while the step before was still running. Immutable but for what
-// is derived lazily.
-type round struct {
+// view is a board with what is derived from it when it is first asked for. The
+// rounds of all paces share it.
+type view struct {
 	board *market.Board
-	from  uint64       // seq of the round before
-	tick  *market.Tick // the one tick between them; nil where several were merged
 
 	orderOnce sync.Once
 	tokens    atomic.Pointer[order]
@@ -27,39 +23,39 @@ type round struct {
 	symbols    map[string][]*market.Snapshot
 }
 
-func (r *round) seq() uint64 { return r.board.Seq }
+func (v *view) seq() uint64 { return v.board.Seq }
 
 // order returns the tokens by id.
-func (r *round) order() *order {
-	if o := r.tokens.Load(); o != nil {
+func (v *view) order() *order {
+	if o := v.tokens.Load(); o != nil {
 		return o
 	}
-	r.orderOnce.Do(func() { r.tokens.Store(newOrder(r.board)) })
-	return r.tokens.Load()
+	v.orderOnce.Do(func() { v.tokens.Store(newOrder(v.board)) })
+	return v.tokens.Load()
 }
 
-// inherit takes the order of an earlier round where it has one that still holds.
-func (r *round) inherit(last *round) {
-	if o := last.tokens.Load(); o != nil && sameTokens(last.board, r.board) {
-		r.tokens.Store(o)
+// inherit takes the order of an earlier view where it has one that still holds.
+func (v *view) inherit(last *view) {
+	if o := last.tokens.Load(); o != nil && sameTokens(last.board, v.board) {
+		v.tokens.Store(o)
 	}
 }
 
 // bySymbol returns the tokens of a symbol, best rank first.
-func (r *round) bySymbol(symbol string) []*market.Snapshot {
-	r.symbolOnce.Do(func() {
-		r.symbols = make(map[string][]*market.Snapshot, r.board.Len())
-		for i := range r.order().ids {
-			if s := r.token(i); s != nil && s.Info != nil {
+func (v *view) bySymbol(symbol string) []*market.Snapshot {
+	v.symbolOnce.Do(func() {
+		v.symbols = make(map[string][]*market.Snapshot, v.board.Len())
+		for i := range v.order().ids {
+			if s := v.token(i); s != nil && s.Info != nil {
 				key := strings.ToLower(s.Info.Symbol)
-				r.symbols[key] = append(r.symbols[key], s)
+				v.symbols[key] = append(v.symbols[key], s)
 			}
 		}
-		for _, list := range r.symbols {
+		for _, list := range v.symbols {
 			slices.SortStableFunc(list, func(a, b *market.Snapshot) int { return cmp.Compare(rank(a), rank(b)) })
 		}
 	})
-	return r.symbols[strings.ToLower(symbol)]
+	return v.symbols[strings.ToLower(symbol)]
 }
 
 func rank(s *market.Snapshot) int64 {
@@ -69,15 +65,15 @@ func rank(s *market.Snapshot) int64 {
 	return math.MaxInt64
 }
 
-// token returns the i-th token of the round's order, or nil.
-func (r *round) token(i int) *market.Snapshot { return r.order().token(r.board, i) }
+// token returns the i-th token of the view's order, or nil.
+func (v *view) token(i int) *market.Snapshot { return v.order().token(v.board, i) }
 
 // removed returns the tokens of the selection whose tombstone is newer than
 // since and that have not come back. A token that came back is in the rows, whole.
-func (r *round) removed(sel *selection, since uint64) (dst []market.ID) {
-	tombs := r.board.Tombstones
+func (v *view) removed(sel *selection, since uint64) (dst []market.ID) {
+	tombs := v.board.Tombstones
 	for i := len(tombs) - 1; i >= 0 && tombs[i].Seq > since; i-- {
-		if id := tombs[i].ID; sel.has(id) && r.board.Token(id) == nil {
+		if id := tombs[i].ID; sel.has(id) && v.board.Token(id) == nil {
 			dst = append(dst, id)
 		}
 	}
@@ -85,10 +81,16 @@ func (r *round) removed(sel *selection, since uint64) (dst []market.ID) {
 	return slices.Compact(dst)
 }
 
-func (r *round) head(ch uint64) wire.Head { return wire.HeadOf(r.board, ch) }
+// round is one step of a pace: the market after one tick, or after several.
+// Immutable.
+type round struct {
+	*view
+	from uint64       // seq of the pace's round before
+	tick *market.Tick // the one tick between them; nil where there were more
+}
 
 // selection is a set of tokens: all, or a sorted list. Shared, and immutable but
-// for where the list was found last.
+// for what was looked up last.
 type selection struct {
 	all   bool
 	ids   []market.ID
@@ -110,26 +112,35 @@ func (s *selection) find(o *order) *located {
 		return l
 	}
 	fresh := o.locate(s.ids)
-	if l == nil || l.order.seq < o.seq { // a round that a slow reader keeps is not the rule
+	if l == nil || l.order.seq < o.seq { // a view that a slow reader keeps is not the rule
 		s.found.Store(fresh)
 	}
 	return fresh
 }
 
-// each calls fn with the places in the round's order of the selected tokens
-// whose id is at least from, until fn returns false.
-func (s *selection) each(r *round, from market.ID, fn func(i int) bool) {
-	o := r.order()
+// each calls fn with the places in the order of the selected tokens whose id is
+// at least from, until fn returns false.
+func (s *selection) each(o *order, from market.ID, fn func(i int) bool) {
 	if s.all {
 		i, _ := slices.BinarySearch(o.ids, from)
 		for ; i < len(o.ids) && fn(i); i++ {
 		}
 		return
 	}
-	start, _ := slices.BinarySearch(s.ids, from)
+	start := 0
+	if from > 0 {
+		start, _ = slices.BinarySearch(s.ids, from)
+	}
 	for _, i := range s.find(o).at[start:] {
 		if i >= 0 && !fn(int(i)) {
 			return
 		}
 	}
+}
+
+func changedSince(s *market.Snapshot, since uint64) market.Mask {
+	if s == nil || s.Seq <= since {
+		return 0
+	}
+	return s.ChangedSince(since)
 }

@@ -12,75 +12,69 @@ import (
 // Session is one stream connection as the fan-out sees it: its subscriptions,
 // its positions and what is being written. Safe for concurrent use.
 type Session struct {
-	hub     *Hub
-	link    Link
-	framing Framing
-	lease   *Lease
-	place   int // in Hub.sessions, guarded there
-
+	// Every tick reads what is up to counts: it stands together.
 	mu      sync.Mutex
-	round   *round // newest seen: a session never goes back
+	writing bool // the link holds what it could not write
+	closing bool // the link was told to close
+	closed  bool // detached
+	ending  wire.CloseCode
+	load    load
+	hub     *Hub
+	view    *view // newest seen: a session never goes back
 	members []*member
 	turn    int // the member that is served first next time
+	control []byte
+	link    Link
+	since   time.Time // of the newest write
+	counts  counts
+
 	subs    []subscription
 	nextSub uint64
 	tokens  int // over all token lists
-	control []byte
 	gate    gate
-
-	writing bool // the link holds a batch
-	since   time.Time
-	sent    time.Time
-	buf     *buffer // bytes of the batch that are not shared
-	ending  wire.CloseCode
-	closing bool // the link was told to close
-	closed  bool // detached
+	peer    Peer
+	begun   time.Time
+	lane    *lane
+	no      uint64 // of all sessions ever
+	place   int    // in the lane, guarded there
 }
 
-// subscription is what one subscribe made.
-type subscription struct {
-	no     uint64
-	member *member
-	tokens int
+// counts are what a session has counted.
+type counts struct {
+	messages, bytes, conflated, skipped, saved uint64
 }
 
-// member is a session on a channel. All its subscriptions to the channel share
-// it, so that messages come once.
-type member struct {
-	ch      *channel
-	subs    int
-	pos     uint64    // the client's position
-	through uint64    // private: nothing of the channel changed in (pos, through]
-	beat    time.Time // when the last message was written
-	fresh   bool      // that was a snapshot
-	job     job
-	pinned  *message // a begun message of the chain
-	part    int      // its next frame
-	again   bool     // a snapshot is due after the begun message
-}
-
-// Attach makes a session of a connection and sends hello. Detach must follow.
+// Attach makes a session of a connection and sends hello, or, where the peer
+// brings its only request, the answer to that. Detach must follow.
 func (h *Hub) Attach(link Link, peer Peer) *Session {
 	now := time.Now()
-	s := &Session{hub: h, link: link, framing: peer.Framing, lease: peer.Lease, round: h.round.Load(), sent: now}
+	s := &Session{hub: h, link: link, peer: peer, begun: now, view: h.newest().view, since: now}
 	s.gate.start(&h.cfg, now)
-	h.sessions.add(s)
+	h.add(s)
 	h.stats.opened.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := s.round.board
-	s.answer(func(dst []byte) []byte {
+	if peer.Request == nil {
+		s.greet(now)
+	} else if err := s.subscribe(peer.Request, now); err != nil {
+		s.refuse(peer.Request, err, now)
+	}
+	if h.registry.draining() {
+		s.drain(now.Add(shutdownDefault), h.retry(), wire.CloseRestart)
+	}
+	s.flush(now)
+	return s
+}
+
+func (s *Session) greet(now time.Time) {
+	h, b := s.hub, s.view.board
+	s.answer(wire.KindAnswer, func(dst []byte) []byte {
 		return wire.AppendHello(dst, &wire.Hello{
 			Epoch: b.Epoch, Seq: b.Seq, ServerTime: market.TimeOf(now), HeartbeatMS: h.cfg.Heartbeat.Milliseconds(),
 			Source: b.Source, Simulated: b.Simulated,
 			Limits: wire.Limits{Subscriptions: h.cfg.Subscriptions, Tokens: h.cfg.Tokens, MessagesPerSecond: h.cfg.MessagesPerSecond},
 		})
 	})
-	if h.registry.draining() {
-		s.drain(now.Add(shutdownDefault), h.retry(), wire.CloseRestart)
-	}
-	s.flush(now)
-	return s
 }
 
 // Detach ends the session once its connection is gone and the link uses none of
@@ -97,19 +91,17 @@ func (s *Session) Detach() {
 	}
 	s.hub.stats.subscriptions.Add(-int64(len(s.subs)))
 	s.members, s.subs, s.control = nil, nil, nil
-	s.release()
 	s.mu.Unlock()
-	s.hub.sessions.remove(s)
+	s.lane.remove(s)
 	s.hub.stats.closed.Add(1)
-	s.lease.Release()
+	s.peer.Lease.Release()
 }
 
-// Written is called by the link when the batch that it took is written.
+// Written is called by the link when what it kept is written.
 func (s *Session) Written() {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.release()
 	s.writing = false
 	s.flush(now)
 }
@@ -141,21 +133,25 @@ func (s *Session) refuseRate(wait time.Duration, verdict verdict) {
 		return
 	}
 	s.hub.stats.errors.Add(1)
-	e := &wire.RequestError{Code: wire.Rate, Text: "messages arrive too fast; this one was not read"}
-	s.answer(func(dst []byte) []byte { return wire.AppendError(dst, nil, e, wait.Milliseconds()+1) })
+	e := &wire.RequestError{Code: wire.TooFast, Text: "messages arrive too fast; this one was not read"}
+	s.answer(wire.KindError, func(dst []byte) []byte { return wire.AppendError(dst, nil, e, wait.Milliseconds()+1) })
 }
 
 func (s *Session) handle(text []byte, now time.Time) {
 	s.see()
-	r, err := wire.DecodeRequest(text)
+	r, err := wire.DecodeRequest(text, s.peer.Encoding)
 	if err == nil {
 		err = s.perform(&r, now)
 	}
-	if err == nil {
-		return
+	if err != nil {
+		s.refuse(&r, err, now)
 	}
+}
+
+// refuse answers a request with an error, and ends connections that make too many.
+func (s *Session) refuse(r *wire.Request, err *wire.RequestError, now time.Time) {
 	s.hub.stats.errors.Add(1)
-	s.answer(func(dst []byte) []byte { return wire.AppendError(dst, &r, err, 0) })
+	s.answer(wire.KindError, func(dst []byte) []byte { return wire.AppendError(dst, r, err, 0) })
 	if code := s.gate.failure(err.Code, now); code != 0 {
 		s.end(code)
 	}
@@ -165,44 +161,51 @@ func (s *Session) perform(r *wire.Request, now time.Time) *wire.RequestError {
 	switch r.Op {
 	case wire.OpSubscribe:
 		return s.subscribe(r, now)
+	case wire.OpUpdate:
+		return s.update(r, now)
 	case wire.OpUnsubscribe:
 		return s.unsubscribe(r)
+	case wire.OpVerify:
+		return s.verify(r)
 	case wire.OpList:
 		s.list(r)
 	case wire.OpPing:
-		s.answer(func(dst []byte) []byte { return wire.AppendPong(dst, r, market.TimeOf(now)) })
+		s.answer(wire.KindAnswer, func(dst []byte) []byte { return wire.AppendPong(dst, r, market.TimeOf(now)) })
 	}
 	return nil
 }
 
-// see loads the newest round.
+// see loads the newest view.
 func (s *Session) see() {
-	if r := s.hub.round.Load(); r.seq() > s.round.seq() {
-		s.round = r
+	if r := s.hub.newest(); r.seq() > s.view.seq() {
+		s.view = r.view
 	}
 }
 
 // answer puts a message on the control queue. Control messages are never
 // dropped: a client that lets them pile up is closed.
-func (s *Session) answer(encode func(dst []byte) []byte) {
+func (s *Session) answer(kind wire.Kind, encode func(dst []byte) []byte) {
 	text := encode(nil)
 	if len(s.control) > 0 && len(s.control)+len(text) > s.hub.cfg.Control {
 		s.close(wire.CloseSlow)
 		return
 	}
-	s.control = s.framing.Append(s.control, &Message{Body: text})
-	s.hub.stats.messages.Add(1)
+	s.control = s.peer.Framing.Append(s.control, &Message{Kind: kind, Body: text})
+	s.message()
 }
 
 // due offers the session a new round.
-func (s *Session) due(now time.Time) {
+func (s *Session) due(b *batch, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.writing {
+		s.counts.skipped++
 		s.hub.stats.skipped.Add(1)
+		s.load.skip()
 		return
 	}
-	s.flush(now)
+	s.load.keep()
+	s.flushWith(b, now)
 }
 
 // sweep ends a stalled write and sends what silence asks for.
@@ -214,10 +217,11 @@ func (s *Session) sweep(now time.Time) {
 		s.close(wire.CloseSlow)
 		return
 	}
+	s.adapt(now)
 	if s.ending == 0 && !s.writing && len(s.control) == 0 {
 		s.flush(now)
-		if !s.writing && now.Sub(s.sent) >= s.hub.cfg.Heartbeat {
-			s.answer(func(dst []byte) []byte { return wire.AppendHeartbeat(dst, market.TimeOf(now)) })
+		if !s.writing && now.Sub(s.since) >= s.hub.cfg.Heartbeat {
+			s.answer(wire.KindHeartbeat, func(dst []byte) []byte { return wire.AppendHeartbeat(dst, market.TimeOf(now)) })
 		}
 	}
 	s.flush(now)
@@ -229,7 +233,7 @@ func (s *Session) drain(deadline time.Time, retry time.Duration, code wire.Close
 		return
 	}
 	left := max(time.Until(deadline), 0)
-	s.answer(func(dst []byte) []byte { return wire.AppendDrain(dst, left.Milliseconds(), retry.Milliseconds()) })
+	s.answer(wire.KindDrain, func(dst []byte) []byte { return wire.AppendDrain(dst, left.Milliseconds(), retry.Milliseconds()) })
 	s.end(code)
 }
 
@@ -248,7 +252,7 @@ func (s *Session) close(code wire.CloseCode) {
 	s.end(code)
 	s.closing, s.control = true, nil
 	s.hub.stats.closes(code)
-	s.link.Close(code, closeReasons[code])
+	s.link.Close(code, s.reason(code))
 }
 
 // fail closes after a panic; nothing of the session is trusted any more.

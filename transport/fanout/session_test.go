@@ -58,7 +58,10 @@ func TestAnswers(t *testing.T) {
 	f(`{"op":"subscribe","symbols":["nope"]}`, "unknown_token")
 	f(`{"op":"unsubscribe","sub":1,"id":"u"}`, "unsubscribed u")
 	f(`{"op":"unsubscribe","sub":1,"id":"u"}`, "unknown_subscription u")
-	f(`{"op":"update","sub":1,"id":"u"}`, "not_supported u")
+	f(`{"op":"update","sub":1,"id":"u"}`, "bad_value u")
+	f(`{"op":"update","sub":1,"rate":1,"id":"u"}`, "unknown_subscription u")
+	f(`{"op":"verify","sub":1,"tokens":[1]}`, "unknown_subscription")
+	f(`{"op":"auth","key":"k","id":"a"}`, "not_supported a")
 	f(`{"op":"fly","id":"u"}`, "unknown_op u")
 	f(`{"op":"ping","idd":"u"}`, "unknown_member")
 	f(`{"op":"ping"} x`, "bad_message")
@@ -69,7 +72,7 @@ func TestSubscribeAnswer(t *testing.T) {
 	r := newRig(Config{}, m)
 	c := connect(t, r.Hub)
 	defer c.s.Detach()
-	a := c.ask(`{"op":"subscribe","tokens":[3,1,99,2,98],"since":{"epoch":"k3test","seq":1}}`)
+	a := c.ask(`{"op":"subscribe","tokens":[3,1,99,2,98],"since":{"epoch":"other","seq":1}}`)
 	if a.Tokens != 3 || fmt.Sprintf("%s", a.Unknown) != "[98 99]" || *a.Recovered || string(a.Effective["view"]) != `"quote"` ||
 		string(a.Effective["mode"]) != `"latest"` || string(a.Effective["rate"]) != `"tick"` || string(a.Effective["digits"]) != `"full"` {
 		t.Fatalf("got %+v", a)
@@ -194,7 +197,7 @@ func TestAdmit(t *testing.T) {
 	r := newRig(Config{Connections: 4, PerAddress: 2}, wiretest.NewMarket(1, 1))
 	f := func(addr string, want error) *Lease {
 		t.Helper()
-		l, err := r.Admit(netip.MustParseAddr(addr))
+		l, err := r.Admit(Visitor{Addr: netip.MustParseAddr(addr)})
 		if err != want {
 			t.Fatalf("%s: %v", addr, err)
 		}
@@ -214,11 +217,11 @@ func TestAdmit(t *testing.T) {
 	f("::1", nil)
 	late := new(restored)
 	h := New(Config{}, late)
-	if _, err := h.Admit(loopback); err != ErrNotReady {
+	if _, err := h.Admit(visitor); err != ErrNotReady {
 		t.Fatal(err)
 	}
 	late.board = r.m.Board() // the market of before a restart
-	if _, err := h.Admit(loopback); err != nil {
+	if _, err := h.Admit(visitor); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -314,7 +317,7 @@ func TestShutdown(t *testing.T) {
 			t.Fatalf("got %+v, close %d", last, quick.code)
 		}
 		quick.s.Detach()
-		if _, e := r.Admit(loopback); e != ErrDraining {
+		if _, e := r.Admit(visitor); e != ErrDraining {
 			t.Fatal(e)
 		}
 		if e := <-err; e == nil || !stuck.aborted {
@@ -376,7 +379,7 @@ func TestManyRemovedIsASnapshot(t *testing.T) {
 		}
 	}
 	r.tick(1)
-	c.subs[1] = &sub{ch: all, all: true, format: wire.ViewFormat(market.ViewQuote)}
+	c.subs[1] = &sub{no: 1, all: true, format: wire.ViewFormat(market.ViewQuote)}
 	if c.check(m.Boards) == 0 {
 		t.Fatal("nothing was compared")
 	}
@@ -410,7 +413,7 @@ func TestDeltaKeepsItsRound(t *testing.T) {
 	defer c.s.Detach()
 	c.ask(`{"op":"subscribe","all":true}`) // takes the only shared channel
 	a := c.ask(`{"op":"subscribe","all":true,"view":"full"}`)
-	c.subs = map[uint64]*sub{a.Sub: {ch: a.Ch, all: true, format: wire.ViewFormat(market.ViewFull)}}
+	c.subs = map[uint64]*sub{a.Sub: {no: a.Sub, all: true, format: wire.ViewFormat(market.ViewFull)}}
 	m.Moving = 1
 	r.tick(30)
 	c.slow = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/velocimeter/velocimeter/transport/wire"
@@ -25,19 +26,19 @@ func (h *Hub) Shutdown(ctx context.Context, code wire.CloseCode) error {
 	if !ok {
 		deadline = time.Now().Add(shutdownDefault)
 	}
-	for _, s := range h.sessions.appendAll(nil) {
+	for _, s := range h.sessions() {
 		h.guard(s, func() { s.stop(deadline, h.retry(), code) })
 	}
 	if settled(h, time.After(time.Until(deadline)/2)) {
 		return nil
 	}
-	for _, s := range h.sessions.appendAll(nil) {
+	for _, s := range h.sessions() {
 		h.guard(s, func() { s.shut(code) })
 	}
 	if settled(h, ctx.Done()) {
 		return nil
 	}
-	rest := h.sessions.appendAll(nil)
+	rest := h.sessions()
 	if len(rest) == 0 {
 		return nil
 	}
@@ -74,6 +75,14 @@ func (s *Session) stop(deadline time.Time, retry time.Duration, code wire.CloseC
 	s.flush(time.Now())
 }
 
+// reason is the text of a close frame. One for a slow reader says where to go on.
+func (s *Session) reason(code wire.CloseCode) string {
+	if code != wire.CloseSlow || len(s.members) != 1 {
+		return closeReasons[code]
+	}
+	return closeReasons[code] + "; resume since " + strconv.FormatUint(s.members[0].pos, 10)
+}
+
 // closeReasons are the texts that go with the codes.
 var closeReasons = map[wire.CloseCode]string{
 	wire.CloseGoingAway: "server stops",
@@ -83,4 +92,9 @@ var closeReasons = map[wire.CloseCode]string{
 	wire.CloseRate:      "messages too fast",
 	wire.CloseSubAbuse:  "subscription limit",
 	wire.CloseErrors:    "too many errors",
+}
+
+// Leave announces the end of one connection and closes it with code.
+func (s *Session) Leave(code wire.CloseCode) {
+	s.stop(time.Now().Add(shutdownDefault), s.hub.retry(), code)
 }

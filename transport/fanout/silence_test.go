@@ -30,7 +30,7 @@ func (s *silent) join(c *client, message string, format wire.Format) uint64 {
 	if a.Type != "subscribed" {
 		s.t.Fatalf("got %+v", a)
 	}
-	c.subs[a.Sub] = &sub{ch: a.Ch, ids: map[market.ID]bool{1: true}, all: a.Tokens > 1, format: format}
+	c.subs[a.Sub] = &sub{no: a.Sub, ids: map[market.ID]bool{1: true}, all: a.Tokens > 1, format: format}
 	return a.Ch
 }
 

@@ -14,6 +14,7 @@ type stats struct {
 	opened, closed, refused, received, errors        atomic.Uint64
 	rounds, mergedTicks, messages, bytes             atomic.Uint64
 	encodedRows, conflated, skipped, stalled, panics atomic.Uint64
+	saved, rates                                     atomic.Uint64
 	subscriptions                                    atomic.Int64
 	byCode                                           map[wire.CloseCode]*atomic.Uint64 // never changed after start
 }
@@ -49,6 +50,8 @@ type Stats struct {
 	EncodedRows    uint64 // of shared messages
 	Conflated      uint64 // catch-ups of connections that had fallen behind a shared channel
 	Skipped        uint64 // rounds that found a connection still writing
+	Saved          uint64 // bytes of shared messages that connections were spared by a catch-up
+	Rates          uint64 // rates that the server changed
 	Stalled        uint64 // connections closed because a write took too long
 	Panics         uint64
 	// ClosedBy counts closes by code, from when they were asked for: a close frame
@@ -65,7 +68,7 @@ func (h *Hub) Stats() Stats {
 		Opened: s.opened.Load(), Closed: s.closed.Load(), Refused: s.refused.Load(), Received: s.received.Load(),
 		Errors: s.errors.Load(), Rounds: s.rounds.Load(), MergedTicks: s.mergedTicks.Load(), Messages: s.messages.Load(),
 		Bytes: s.bytes.Load(), EncodedRows: s.encodedRows.Load(), Conflated: s.conflated.Load(), Skipped: s.skipped.Load(),
-		Stalled: s.stalled.Load(), Panics: s.panics.Load(), ClosedBy: make(map[wire.CloseCode]uint64, len(s.byCode)),
+		Saved: s.saved.Load(), Rates: s.rates.Load(), Stalled: s.stalled.Load(), Panics: s.panics.Load(), ClosedBy: make(map[wire.CloseCode]uint64, len(s.byCode)),
 	}
 	for code, n := range s.byCode {
 		out.ClosedBy[code] = n.Load()
@@ -97,6 +100,8 @@ func (h *Hub) Register(reg prometheus.Registerer) error {
 		counter("velocimeter_stream_encoded_rows_total", "Rows encoded for shared channels.", &s.encodedRows),
 		counter("velocimeter_stream_conflated_total", "Catch-ups of connections that had fallen behind.", &s.conflated),
 		counter("velocimeter_stream_skipped_total", "Steps that found a connection still writing.", &s.skipped),
+		counter("velocimeter_stream_saved_bytes_total", "Bytes of shared messages that connections were spared by a catch-up.", &s.saved),
+		counter("velocimeter_stream_rate_changes_total", "Rates that the server changed.", &s.rates),
 		counter("velocimeter_stream_stalled_total", "Connections closed because they read too slowly.", &s.stalled),
 		counter("velocimeter_stream_panics_total", "Panics kept within a connection.", &s.panics),
 	}

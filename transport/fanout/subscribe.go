@@ -12,12 +12,29 @@ import (
 // othersMost bounds the tokens that an ambiguous symbol lists beside the taken one.
 const othersMost = 16
 
+// subscription is what one subscribe made.
+type subscription struct {
+	no     uint64
+	member *member
+	tokens int  // listed ones
+	auto   bool // the server chooses the rate
+	rate   wire.Rate
+}
+
 // resolved is a selection against the board, and what was left over.
 type resolved struct {
-	sel            *selection
+	sel            *selection // nil: ranked
 	unknownIDs     []market.ID
 	unknownSymbols []string
 	ambiguous      []wire.Ambiguous
+}
+
+// listed returns how many tokens the client has named.
+func (r *resolved) listed() int {
+	if r.sel == nil {
+		return 0
+	}
+	return len(r.sel.ids)
 }
 
 func (s *Session) subscribe(r *wire.Request, now time.Time) *wire.RequestError {
@@ -25,58 +42,162 @@ func (s *Session) subscribe(r *wire.Request, now time.Time) *wire.RequestError {
 	if len(s.subs) >= cfg.Subscriptions {
 		return limitError("subscriptions", cfg.Subscriptions)
 	}
-	res := s.resolve(r)
-	if !res.sel.all && len(res.sel.ids) == 0 {
-		return &wire.RequestError{Code: wire.UnknownToken, Text: "none of the asked tokens exists"}
+	res, err := s.resolve(r, 0)
+	if err != nil {
+		return err
 	}
-	if s.tokens+len(res.sel.ids) > cfg.Tokens {
-		return limitError("tokens", cfg.Tokens)
+	sub := subscription{no: s.nextSub + 1, tokens: res.listed(), auto: r.Rate == wire.RateAuto, rate: r.Rate}
+	k := s.keyFor(r, &res, &sub)
+	m, isNew, err := s.memberFor(k, res.sel, now)
+	if err != nil {
+		return err
 	}
-	k := keyOf(r.Format, s.framing, res.sel)
-	m := s.memberOf(k)
-	if m == nil {
-		seq := s.round.seq()
-		m = &member{ch: s.hub.table.join(k, res.sel, seq, now)}
-		s.members = append(s.members, m)
+	recovered := r.Since != nil && isNew && s.recover(m, r.Since)
+	if !recovered {
+		m.restart(s, now)
 	}
 	m.subs++
-	m.restart(s.round)
-	n := len(res.sel.ids)
-	s.tokens += n
-	if res.sel.all {
-		n = s.round.board.Len()
-	}
+	sub.member = m
 	s.nextSub++
-	s.subs = append(s.subs, subscription{no: s.nextSub, member: m, tokens: len(res.sel.ids)})
+	s.tokens += sub.tokens
+	s.subs = append(s.subs, sub)
 	s.hub.stats.subscriptions.Add(1)
-	s.answer(func(dst []byte) []byte {
-		sub := wire.Subscription{Sub: s.nextSub, Channel: m.ch.no, Tokens: n, Format: r.Format}
-		return wire.AppendSubscribed(dst, r, &sub, res.unknownIDs, res.unknownSymbols, res.ambiguous)
-	})
+	s.acknowledge(r, &sub, &res, recovered, 0)
 	return nil
+}
+
+// keyFor returns the key of what a request asks for.
+func (s *Session) keyFor(r *wire.Request, res *resolved, sub *subscription) key {
+	f := form{format: r.Format, rate: r.Rate, deadband: r.Deadband}
+	if sub.auto {
+		f.rate = s.autoRate(res.sel, wire.RateAuto)
+	}
+	if r.Top != nil {
+		f.format.Fields |= r.Top.By.Bit()
+	}
+	k := keyOf(f, s.peer.Framing, res.sel)
+	k.every = r.Every
+	if r.Top != nil {
+		k.top = *r.Top
+	}
+	return k
+}
+
+// memberFor returns the session's member of a key's channel, joining it where
+// there is none yet.
+func (s *Session) memberFor(k key, sel *selection, now time.Time) (m *member, isNew bool, err *wire.RequestError) {
+	if m = s.memberOf(k); m != nil {
+		return m, false, nil
+	}
+	c := s.hub.table.join(k, sel, now)
+	if c == nil {
+		return nil, false, &wire.RequestError{Code: wire.Limit, Text: "the server has no room for another shared channel: mode latest without top needs none"}
+	}
+	m = &member{ch: c, page: c.page}
+	if !c.chained && c.sel != nil && !c.sel.all {
+		m.list = c.sel
+	}
+	s.members = append(s.members, m)
+	return m, true, nil
+}
+
+// recover lets a client go on from its position where nothing can be missing.
+func (s *Session) recover(m *member, since *wire.Position) bool {
+	b, c := s.view.board, m.ch
+	switch {
+	case since.Epoch != b.Epoch, since.Seq > b.Seq, !b.Remembers(since.Seq), c.top != nil, c.page.deadband > 0:
+		return false
+	case s.hub.cfg.Gone != nil && s.hub.cfg.Gone(since.Seq):
+		return false
+	case c.key.every && !c.holds(since.Seq):
+		return false
+	}
+	m.resume(since.Seq)
+	return true
+}
+
+// holds reports whether a channel of mode every can replay all after a position.
+func (c *channel) holds(pos uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, lost := c.ring.after(pos)
+	return !lost && (pos >= c.born || len(c.ring.list) > 0 && c.ring.list[0].prev <= pos)
+}
+
+func (s *Session) acknowledge(r *wire.Request, sub *subscription, res *resolved, recovered bool, from uint64) {
+	w := s.told(sub)
+	w.Recovered, w.From = recovered, from
+	s.answer(wire.KindSubscribed, func(dst []byte) []byte {
+		return wire.AppendSubscribed(dst, r, &w, res.unknownIDs, res.unknownSymbols, res.ambiguous)
+	})
+}
+
+// told is what a client is told about its subscription.
+func (s *Session) told(sub *subscription) wire.Subscription {
+	c := sub.member.ch
+	w := wire.Subscription{
+		Sub: sub.no, Channel: c.no, Tokens: sub.tokens, Format: c.page.format, Every: c.key.every, Rate: c.page.rate,
+		Auto: sub.auto, Deadband: c.page.deadband, Compression: wire.CompressionNone,
+	}
+	if c.chained && c.framing.Compresses() && !c.page.binary() {
+		w.Compression = wire.CompressionDeflate
+	}
+	switch {
+	case c.top != nil:
+		w.Top = c.ranks()
+		c.mu.Lock()
+		w.Tokens = len(c.top.ids)
+		c.mu.Unlock()
+	case c.sel.all:
+		w.Tokens = s.view.board.Len()
+	}
+	return w
 }
 
 func limitError(what string, most int) *wire.RequestError {
 	return &wire.RequestError{Code: wire.Limit, Text: "at most " + strconv.Itoa(most) + " " + what + " on a connection"}
 }
 
-func (s *Session) resolve(r *wire.Request) (res resolved) {
+// resolve looks the asked tokens up. freed is how many listed tokens the
+// subscription gives back.
+func (s *Session) resolve(r *wire.Request, freed int) (res resolved, err *wire.RequestError) {
+	if r.Top != nil {
+		return res, nil
+	}
 	res.sel = new(selection)
 	switch {
 	case r.All:
 		res.sel.all = true
+		return res, nil
 	case r.Tokens != nil:
-		for _, id := range r.Tokens {
-			if s.round.board.Token(id) != nil {
-				res.sel.ids = append(res.sel.ids, id)
-			} else {
-				res.unknownIDs = append(res.unknownIDs, id)
-			}
-		}
+		s.resolveIDs(r, &res)
 	default:
 		s.resolveSymbols(r.Symbols, &res)
 	}
-	return res
+	if len(res.sel.ids) == 0 {
+		return res, &wire.RequestError{Code: wire.UnknownToken, Text: "none of the asked tokens exists"}
+	}
+	if s.tokens-freed+len(res.sel.ids) > s.hub.cfg.Tokens {
+		return res, limitError("tokens", s.hub.cfg.Tokens)
+	}
+	return res, nil
+}
+
+// resolveIDs tells tokens that exist from others. One that was retired not long
+// ago is known to a client that comes back: it must be told, and may return.
+func (s *Session) resolveIDs(r *wire.Request, res *resolved) {
+	b := s.view.board
+	for _, id := range r.Tokens {
+		if b.Token(id) != nil || r.Since != nil && buried(b, id) {
+			res.sel.ids = append(res.sel.ids, id)
+		} else {
+			res.unknownIDs = append(res.unknownIDs, id)
+		}
+	}
+}
+
+func buried(b *market.Board, id market.ID) bool {
+	return slices.ContainsFunc(b.Tombstones, func(t market.Tombstone) bool { return t.ID == id })
 }
 
 func (s *Session) resolveSymbols(symbols []string, res *resolved) {
@@ -86,7 +207,7 @@ func (s *Session) resolveSymbols(symbols []string, res *resolved) {
 			continue
 		}
 		seen[sym] = true
-		list := s.round.bySymbol(sym)
+		list := s.view.bySymbol(sym)
 		if len(list) == 0 {
 			res.unknownSymbols = append(res.unknownSymbols, sym)
 			continue
@@ -104,33 +225,45 @@ func (s *Session) resolveSymbols(symbols []string, res *resolved) {
 	res.sel.ids = slices.Compact(res.sel.ids)
 }
 
-func (s *Session) unsubscribe(r *wire.Request) *wire.RequestError {
-	i := slices.IndexFunc(s.subs, func(sub subscription) bool { return sub.no == r.Sub })
+// subOf returns the subscription of a number.
+func (s *Session) subOf(no uint64) (*subscription, *wire.RequestError) {
+	i := slices.IndexFunc(s.subs, func(sub subscription) bool { return sub.no == no })
 	if i < 0 {
-		return &wire.RequestError{Code: wire.UnknownSubscription, Text: "this connection has no such subscription"}
+		return nil, &wire.RequestError{Code: wire.UnknownSubscription, Text: "this connection has no such subscription"}
 	}
-	m := s.subs[i].member
-	s.tokens -= s.subs[i].tokens
-	s.subs = slices.Delete(s.subs, i, i+1)
+	return &s.subs[i], nil
+}
+
+func (s *Session) unsubscribe(r *wire.Request) *wire.RequestError {
+	sub, err := s.subOf(r.Sub)
+	if err != nil {
+		return err
+	}
+	m := sub.member
+	s.tokens -= sub.tokens
+	s.subs = slices.DeleteFunc(s.subs, func(x subscription) bool { return x.no == r.Sub })
 	s.hub.stats.subscriptions.Add(-1)
-	if m.subs--; m.subs == 0 {
-		j := slices.Index(s.members, m)
-		s.members = slices.Delete(s.members, j, j+1)
-		s.turn = 0
-		s.hub.table.leave(m.ch)
-	}
-	s.answer(func(dst []byte) []byte { return wire.AppendUnsubscribed(dst, r) })
+	s.unuse(m)
+	s.answer(wire.KindAnswer, func(dst []byte) []byte { return wire.AppendUnsubscribed(dst, r) })
 	return nil
+}
+
+// unuse takes one subscription off a member, and the last one takes it off its
+// channel.
+func (s *Session) unuse(m *member) {
+	if m.subs--; m.subs > 0 {
+		return
+	}
+	i := slices.Index(s.members, m)
+	s.members = slices.Delete(s.members, i, i+1)
+	s.turn = 0
+	s.hub.table.leave(m.ch)
 }
 
 func (s *Session) list(r *wire.Request) {
 	items := make([]wire.Subscription, 0, len(s.subs))
-	for _, sub := range s.subs {
-		n := sub.tokens
-		if sub.member.ch.sel.all {
-			n = s.round.board.Len()
-		}
-		items = append(items, wire.Subscription{Sub: sub.no, Channel: sub.member.ch.no, Tokens: n, Format: sub.member.ch.rows.format})
+	for i := range s.subs {
+		items = append(items, s.told(&s.subs[i]))
 	}
-	s.answer(func(dst []byte) []byte { return wire.AppendSubscriptions(dst, r, items) })
+	s.answer(wire.KindAnswer, func(dst []byte) []byte { return wire.AppendSubscriptions(dst, r, items) })
 }

@@ -1,0 +1,218 @@
+package fanout
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/transport/wire"
+)
+
+// form is what a row depends on beside its token: the format, and which values
+// of the market it shows.
+type form struct {
+	format   wire.Format
+	rate     wire.Rate
+	deadband int // bps; 0 for none
+}
+
+// page encodes the rows of one form, once for everybody: at each round of its
+// pace those that changed, and whole rows when somebody begins. A page with a
+// deadband also decides what its rows show.
+type page struct {
+	form
+	pace   *pace
+	kept   bool // in table.pages, else of one channel alone
+	refs   int  // channels; guarded by table.mu
+	wholes wholes
+
+	mu    sync.Mutex
+	all   int                 // channels that want every token
+	want  map[market.ID]int32 // channels that want a token, beside these
+	leaf  atomic.Pointer[leaf]
+	board *market.Board // binary: of the newest leaf; differences are taken from it
+}
+
+// leaf is what a page encoded in one round. Immutable.
+type leaf struct {
+	*round
+	from    uint64 // seq of the leaf before: rows hold what changed in (from, seq]
+	rows    []span // by place in the order; empty where nothing changed or nobody asked
+	arena   []byte
+	stale   []int32 // places of tokens that have become stale
+	isStale []bool  // by place; nil where none has
+	shown   []shown // by place, where the page has a deadband
+	order   *order  // of the rows
+	head    wire.Head
+}
+
+type span struct{ from, to uint32 }
+
+// shown is what a deadband shows of a token, and since when.
+type shown struct {
+	snap *market.Snapshot
+	at   uint64
+}
+
+func newPage(f form, p *pace, c *cache, kept bool) *page {
+	return &page{form: f, pace: p, kept: kept, want: make(map[market.ID]int32), wholes: wholes{cache: c, cached: kept}}
+}
+
+// add counts a channel of the selection.
+func (p *page) add(sel *selection, by int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if sel == nil || sel.all {
+		p.all += int(by)
+		return
+	}
+	for _, id := range sel.ids {
+		if p.want[id] += by; p.want[id] == 0 {
+			delete(p.want, id)
+		}
+	}
+}
+
+// newest returns the rows of the pace's newest round. Whoever comes first in a
+// round does the work.
+func (p *page) newest() *leaf {
+	if l := p.leaf.Load(); l != nil && l.seq() >= p.pace.cur.Load().seq() {
+		return l
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, last := p.pace.cur.Load(), p.leaf.Load()
+	if last != nil && last.seq() >= r.seq() {
+		return last
+	}
+	l := p.build(r, last)
+	p.leaf.Store(l)
+	return l
+}
+
+// build encodes what changed since the last leaf; mu is held.
+func (p *page) build(r *round, last *leaf) *leaf {
+	l := &leaf{round: r, from: r.seq(), order: r.order()}
+	if p.deadband > 0 {
+		p.show(l, last)
+	}
+	if last != nil {
+		l.from = last.seq()
+		p.fill(l, last)
+	}
+	l.head = wire.HeadOf(r.board, 0)
+	l.head.Encoding = p.format.Encoding
+	if p.binary() && p.deadband == 0 {
+		p.board = r.board
+	}
+	return l
+}
+
+// fill encodes the changed rows that somebody wants.
+func (p *page) fill(l, last *leaf) {
+	o := l.order
+	l.rows = make([]span, len(o.ids))
+	if last.arena != nil {
+		l.arena = make([]byte, 0, len(last.arena)+len(last.arena)/8)
+	}
+	for i, id := range o.ids {
+		if p.all == 0 && p.want[id] == 0 {
+			continue
+		}
+		s, mask, old := p.changed(l, last, i)
+		if mask == 0 {
+			continue
+		}
+		if mask.Has(market.FieldFreshness) && s.Freshness() == market.Stale {
+			l.tellStale(i)
+		}
+		from := len(l.arena)
+		l.arena = p.encode(l.arena, l.view, s, old, mask)
+		l.rows[i] = span{uint32(from), uint32(len(l.arena))}
+	}
+}
+
+// tellStale notes that the i-th token has become stale.
+func (l *leaf) tellStale(i int) {
+	if l.isStale == nil {
+		l.isStale = make([]bool, len(l.order.ids))
+	}
+	l.stale, l.isStale[i] = append(l.stale, int32(i)), true
+}
+
+// changed returns the i-th token with the fields that are not as the last leaf
+// shows them, and what that shows: nil where a client has no such row.
+func (p *page) changed(l, last *leaf, i int) (s *market.Snapshot, mask market.Mask, old *market.Snapshot) {
+	if p.deadband > 0 {
+		now := l.shown[i]
+		if now.snap == nil || now.at <= last.seq() {
+			return nil, 0, nil
+		}
+		if old = last.shownAt(l.order, i).snap; old == nil || now.snap.VersionBase() >= old.Seq {
+			return now.snap, market.AllFields, nil
+		}
+		return now.snap, now.snap.ChangedSince(old.Seq), old
+	}
+	s = l.token(i)
+	if mask = changedSince(s, last.seq()); mask == 0 || mask == market.AllFields || p.board == nil {
+		return s, mask, nil
+	}
+	return s, mask, l.order.token(p.board, i)
+}
+
+// encode appends the body of a row: differences from old, absolute where old is
+// nil, which is for absolute messages and for whole rows.
+func (p *page) encode(dst []byte, v *view, s, old *market.Snapshot, mask market.Mask) []byte {
+	if p.binary() {
+		return wire.AppendBinary(dst, s, old, mask, &p.format, v.board.Source)
+	}
+	return wire.AppendRow(dst, s, mask, &p.format, v.board.Source)
+}
+
+// row returns the changed row of the i-th token, empty where there is none.
+func (l *leaf) row(i int) []byte {
+	if l.rows == nil {
+		return nil
+	}
+	at := l.rows[i]
+	return l.arena[at.from:at.to]
+}
+
+// token returns what the leaf shows of the i-th token, or nil.
+func (l *leaf) token(i int) *market.Snapshot {
+	if l.shown != nil {
+		return l.shown[i].snap
+	}
+	return l.order.token(l.board, i)
+}
+
+// binary reports whether rows may be differences.
+func (p *page) binary() bool { return p.format.Encoding == wire.EncodingBinary }
+
+// row appends the whole row of the i-th token, or what of it is newer than since.
+func (p *page) row(dst []byte, l *leaf, i int, whole bool, since uint64) []byte {
+	if whole {
+		return p.whole(dst, l.view, l.order, i, l.token(i))
+	}
+	return p.since(dst, l, i, since)
+}
+
+// since appends the i-th token with the fields that are newer than a client's
+// position, absolute; nothing where it has them all.
+func (p *page) since(dst []byte, l *leaf, i int, since uint64) []byte {
+	s := l.token(i)
+	if s == nil {
+		return dst
+	}
+	if l.shown != nil { // which of the values before it the client saw is not known
+		if l.shown[i].at <= since {
+			return dst
+		}
+		return p.encode(dst, l.view, s, nil, market.AllFields)
+	}
+	mask := changedSince(s, since)
+	if mask == 0 {
+		return dst
+	}
+	return p.encode(dst, l.view, s, nil, mask)
+}
