@@ -29,7 +29,7 @@ func BenchmarkSnapshot(b *testing.B) {
 			b.Fatal(err)
 		}
 		begin := time.Now()
-		s.start(theirs, lease)
+		s.start(theirs, lease, terms{})
 		n := readSnapshot(b, mine)
 		spent += time.Since(begin)
 		_ = mine.Close()

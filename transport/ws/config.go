@@ -15,6 +15,9 @@ type Config struct {
 	Unsent       int           // bytes that the kernel may hold unsent (TCP_NOTSENT_LOWAT); 16 KiB
 	Silence      time.Duration // 40 s until the kernel gives up a peer that acknowledges nothing (TCP_USER_TIMEOUT); above Stall + CloseWait
 
+	// Goroutines serves connections by goroutines instead of event loops.
+	Goroutines bool
+
 	// Origins are allowed beside the server's own, such as https://example.com.
 	Origins []string
 	// Logger receives panics; nil discards.

@@ -1,15 +1,12 @@
 package ws
 
 import (
-	"bytes"
-	"errors"
 	"math/rand/v2"
 	"net"
-	"os"
-	"sync"
 	"time"
 
 	"github.com/velocimeter/velocimeter/transport/fanout"
+	"github.com/velocimeter/velocimeter/transport/loop"
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
 
@@ -23,140 +20,122 @@ type session interface {
 
 var _ session = (*fanout.Session)(nil)
 
-// conn is one connection after the upgrade: the fan-out's Link, with a
-// goroutine that reads and one that writes.
-type conn struct {
-	cfg     *Config
-	nc      net.Conn
-	plain   bool         // nothing encrypts: a write that was interrupted can go on
-	half    func() error // ends the sending direction of TCP; nil where there is none
-	session session
+// endpoint is what the connections of a server have in common.
+type endpoint struct {
+	cfg     Config
+	limits  limits
+	loops   *loop.Group
 	onPanic func(reason any)
-	wake    chan struct{} // one slot: the writer shall look
-	written chan struct{} // closed when the writer is gone
-
-	// Of the reader alone.
-	gate   frameGate
-	early  []byte    // what came with the handshake
-	window time.Time // pings and pongs are counted by the second
-	pings  int
-	pongs  int
-
-	scratch *joined // of the writer alone: what it is writing, where it was joined
-
-	mu       sync.Mutex
-	batch    [][]byte // what is left of it
-	taken    bool     // Session.Written is owed
-	pingDue  bool
-	pongDue  []byte // newest payload to answer; nil for none
-	pingAt   time.Time
-	pongBy   time.Time // zero while no ping is unanswered
-	closing  bool
-	resumed  bool // the write that the close interrupted is settled
-	closeBy  time.Time
-	code     wire.CloseCode
-	reason   string
-	answered bool // the peer's close frame is here
-	dead     bool
+	onGone  func()
+	// deliver takes a whole message; nil for session.Receive.
+	deliver func(c *conn, op byte, payload []byte)
 }
 
-var _ fanout.Link = (*conn)(nil)
+// conn is one connection after the upgrade: the fan-out's Link and the loop's
+// handler. Methods of loop.Handler come one at a time.
+type conn struct {
+	loop.Conn
+	end     *endpoint
+	session session
+	gate    *frameGate // nil while no message and no frame is incomplete
+	pingAt  time.Duration
+	pongBy  time.Duration // 0 while no ping is unanswered
+	window  time.Duration // pings and pongs are counted by the second
+	pings   uint8
+	pongs   uint8
+	deflate bool // messages of the client may be compressed
+	deaf    bool // frames cannot be told apart any more, or the client's close frame came
+}
 
-func newConn(cfg *Config, nc net.Conn, onPanic func(reason any)) *conn {
-	return &conn{
-		cfg: cfg, nc: nc, onPanic: onPanic, wake: make(chan struct{}, 1), written: make(chan struct{}),
-		pingAt: time.Now().Add(rand.N(cfg.PingEvery)),
+var (
+	_ fanout.Link  = (*conn)(nil)
+	_ loop.Handler = (*conn)(nil)
+)
+
+var started = time.Now()
+
+// clock counts from some moment on; only differences mean something.
+func clock() time.Duration { return time.Since(started) }
+
+// newConn takes nc over. The session is set before serve.
+func newConn(end *endpoint, nc net.Conn) *conn {
+	c := &conn{end: end, pingAt: clock() + rand.N(end.cfg.PingEvery)}
+	end.loops.Open(&c.Conn, nc, c)
+	return c
+}
+
+// serve begins to read, with what came with the handshake.
+func (c *conn) serve(early []byte) {
+	if len(early) > 0 {
+		c.safely(func() { c.Input(early) })
 	}
+	c.SetTimer(c.pingAt - clock())
+	c.Start()
 }
 
-// TryWrite implements fanout.Link.
-func (c *conn) TryWrite(batch []fanout.Chunk) bool {
-	frames := make([][]byte, len(batch))
-	for i, chunk := range batch {
-		if frames[i] = chunk.Bytes; !chunk.Shared {
-			frames[i] = bytes.Clone(chunk.Bytes)
+func (c *conn) safely(fn func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.Panicked(r)
 		}
-	}
-	c.mu.Lock()
-	c.batch, c.taken = frames, true
-	c.mu.Unlock()
-	c.signal()
-	return true
+	}()
+	fn()
 }
 
 // Close implements fanout.Link: the rest of the frame that is being written and
 // the close frame get CloseWait, and so does the peer's answer.
-func (c *conn) Close(code wire.CloseCode, reason string) { c.begin(code, reason) }
+func (c *conn) Close(code wire.CloseCode, reason string) {
+	c.Finish(appendClose(nil, code, reason), false)
+}
 
-// end closes for a reason that the fan-out does not know.
-func (c *conn) end(code wire.CloseCode, reason string) {
-	if c.begin(code, reason) {
+// shut closes for a reason that the fan-out does not know.
+func (c *conn) shut(code wire.CloseCode, reason string) {
+	if c.Finish(appendClose(nil, code, reason), false) {
 		c.session.Closing(code)
 	}
 }
 
-// begin starts the closing handshake and reports whether it had not begun.
-func (c *conn) begin(code wire.CloseCode, reason string) (first bool) {
-	c.mu.Lock()
-	if first = !c.closing; first {
-		c.closing, c.code, c.reason = true, code, reason
-		c.closeBy = time.Now().Add(c.cfg.CloseWait)
-		if c.plain { // the writer shall look now; it has until closeBy from then on
-			_ = c.nc.SetWriteDeadline(longAgo)
-		} else {
-			_ = c.nc.SetWriteDeadline(c.closeBy)
-		}
-		_ = c.nc.SetReadDeadline(c.closeBy)
-	}
-	c.mu.Unlock()
-	c.signal()
-	return first
+// Written implements loop.Handler.
+func (c *conn) Written() { c.session.Written() }
+
+// Border implements loop.Handler.
+func (c *conn) Border(p []byte, n int) int { return len(unfinished(p, n)) }
+
+// Panicked implements loop.Handler: a panic ends this connection and nothing else.
+func (c *conn) Panicked(reason any) {
+	c.end.onPanic(reason)
+	c.deaf = true
+	c.shut(wire.CloseInternal, "internal error")
 }
 
-// longAgo is a deadline that ends a read or write at once.
-var longAgo = time.Unix(1, 0)
-
-// Abort implements fanout.Link.
-func (c *conn) Abort() {
-	c.mu.Lock()
-	first := !c.dead
-	c.dead = true
-	c.mu.Unlock()
-	if first {
-		_ = c.nc.Close()
+// Gone implements loop.Handler.
+func (c *conn) Gone() {
+	defer c.end.onGone()
+	if c.gate != nil {
+		c.gate.release()
+		c.gate = nil
 	}
-	c.signal()
-}
-
-func (c *conn) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default: // the writer has not looked since the signal before
-	}
-}
-
-// run serves the connection until it is gone.
-func (c *conn) run() {
-	go func() {
-		defer close(c.written)
-		c.guard(c.write, c.Abort)
-	}()
-	c.guard(c.read, func() { c.end(wire.CloseInternal, "internal error") })
-	<-c.written
-	c.Abort()
 	c.session.Detach()
 }
 
-// guard runs one half of the connection; a panic ends the connection by end.
-func (c *conn) guard(half, end func()) {
-	defer func() {
-		if r := recover(); r != nil {
-			c.onPanic(r)
-			end()
+// Expired implements loop.Handler. A connection that is being written to needs no
+// ping: it is alive, or its write stalls.
+func (c *conn) Expired() {
+	now := clock()
+	switch {
+	case c.pongBy != 0 && now >= c.pongBy:
+		c.shut(wire.CloseNoPong, "no pong")
+		return
+	case now >= c.pingAt:
+		c.pingAt = now + c.end.cfg.PingEvery
+		if c.pongBy == 0 && !c.Pending() {
+			c.pongBy = now + c.end.cfg.PongWait
+			c.Control([]byte{0x80 | opPing, 0})
 		}
-	}()
-	half()
+	}
+	next := c.pingAt
+	if c.pongBy != 0 {
+		next = min(next, c.pongBy)
+	}
+	c.SetTimer(next - now)
 }
-
-// errTimeout reports whether a deadline ended a read or write.
-func errTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -17,12 +17,17 @@ import (
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/fanout"
+	"github.com/velocimeter/velocimeter/transport/loop"
 	"github.com/velocimeter/velocimeter/transport/wire"
 	"github.com/velocimeter/velocimeter/transport/wire/wiretest"
 )
 
-func TestHandshake(t *testing.T) {
-	r := newRig(t, Config{Origins: []string{"https://dash.test"}}, fanout.Config{})
+func TestHandshake(t *testing.T) { eachBackend(t, testHandshake) }
+
+func testHandshake(t *testing.T, cfg Config) {
+	t.Helper()
+	cfg.Origins = []string{"https://dash.test"}
+	r := newRig(t, cfg, fanout.Config{})
 	f := func(status int, change ...string) http.Header {
 		t.Helper()
 		head := handshake
@@ -38,7 +43,7 @@ func TestHandshake(t *testing.T) {
 			t.Fatalf("%q: status %d, not %d", change, got, status)
 		}
 		if status == 101 {
-			if header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" || header.Get("Sec-WebSocket-Extensions") != "" {
+			if header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
 				t.Fatalf("got %v", header)
 			}
 			p.text()
@@ -58,7 +63,9 @@ func TestHandshake(t *testing.T) {
 		t.Fatalf("got %v", res)
 	}
 	f(101, "Sec-WebSocket-Protocol: other\r\nSec-WebSocket-Protocol: velocimeter.v1.json")
-	f(400, "Sec-WebSocket-Protocol: velocimeter.v1.bin")
+	if res := f(101, "Sec-WebSocket-Protocol: velocimeter.v1.bin, velocimeter.v1.json"); res.Get("Sec-WebSocket-Protocol") != "velocimeter.v1.bin" {
+		t.Fatalf("got %v", res)
+	}
 	f(400, "Sec-WebSocket-Protocol: velocimeter.v1.jso")
 	f(400, "Sec-WebSocket-Protocol: ")
 	f(426, "Upgrade: websocket\r\n", "")
@@ -108,8 +115,11 @@ func TestAdmission(t *testing.T) {
 
 // TestAttacks sends the table over the network and wants the code in the close
 // frame, and a server that goes on serving.
-func TestAttacks(t *testing.T) {
-	r := newRig(t, Config{}, fanout.Config{})
+func TestAttacks(t *testing.T) { eachBackend(t, testAttacks) }
+
+func testAttacks(t *testing.T, cfg Config) {
+	t.Helper()
+	r := newRig(t, cfg, fanout.Config{})
 	for _, a := range attacks {
 		p := r.open(t)
 		p.send(a.bytes)
@@ -140,8 +150,11 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
-func TestPong(t *testing.T) {
-	p := newRig(t, Config{}, fanout.Config{}).open(t)
+func TestPong(t *testing.T) { eachBackend(t, testPong) }
+
+func testPong(t *testing.T, cfg Config) {
+	t.Helper()
+	p := newRig(t, cfg, fanout.Config{}).open(t)
 	p.send(frame(0x89, "are you there"))
 	if op, payload, err := p.next(); op != opPong || string(payload) != "are you there" || err != nil {
 		t.Fatalf("got %x %s %v", op, payload, err)
@@ -156,8 +169,11 @@ func TestPong(t *testing.T) {
 }
 
 // TestEarlyBytes sends a message in the same packet as the handshake.
-func TestEarlyBytes(t *testing.T) {
-	r := newRig(t, Config{}, fanout.Config{})
+func TestEarlyBytes(t *testing.T) { eachBackend(t, testEarlyBytes) }
+
+func testEarlyBytes(t *testing.T, cfg Config) {
+	t.Helper()
+	r := newRig(t, cfg, fanout.Config{})
 	nc, err := net.Dial("tcp", r.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -183,8 +199,11 @@ func TestEarlyBytes(t *testing.T) {
 
 // TestReplicas runs real clients against a market in full swing and compares
 // them with the board at the end.
-func TestReplicas(t *testing.T) {
-	r := newRig(t, Config{}, fanout.Config{Batch: 8 << 10})
+func TestReplicas(t *testing.T) { eachBackend(t, testReplicas) }
+
+func testReplicas(t *testing.T, cfg Config) {
+	t.Helper()
+	r := newRig(t, cfg, fanout.Config{Batch: 8 << 10})
 	type job struct {
 		message string
 		has     func(market.ID) bool
@@ -471,23 +490,47 @@ func (p *poisoned) Detach()                { p.detached = true }
 
 func TestPanicIs1011(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var cfg Config
-		cfg.setDefaults()
 		mine, theirs := net.Pipe()
-		var reason any
-		c := newConn(&cfg, theirs, func(r any) { reason = r })
-		bad := new(poisoned)
-		c.session = bad
-		gone := make(chan struct{})
-		go func() { c.run(); close(gone) }()
-		p := &peer{t: t, nc: mine, br: bufio.NewReader(mine)}
-		p.say("boom")
-		if code := p.closeCode(); code != 1011 || reason != "boom" {
-			t.Fatalf("closed %d for %v", code, reason)
-		}
-		<-gone
-		if !bad.detached {
-			t.Fatal("not detached")
-		}
+		testPanic(t, mine, theirs)
 	})
+	mine, theirs := tcpPair(t)
+	testPanic(t, mine, theirs)
+}
+
+func testPanic(t *testing.T, mine, theirs net.Conn) {
+	t.Helper()
+	var reason any
+	gone := make(chan struct{})
+	end := &endpoint{limits: clientLimits, loops: loop.NewGroup(loop.Config{}), onPanic: func(r any) { reason = r }, onGone: func() { close(gone) }}
+	end.cfg.setDefaults()
+	c := newConn(end, theirs)
+	bad := new(poisoned)
+	c.session = bad
+	c.serve(nil)
+	p := &peer{t: t, nc: mine, br: bufio.NewReader(mine)}
+	p.say("boom")
+	if op, payload, err := p.next(); op != opClose || err != nil || !bytes.HasPrefix(payload, []byte{0x03, 0xf3}) {
+		t.Fatalf("got %x % x %v", op, payload, err)
+	}
+	_ = mine.Close()
+	<-gone
+	if !bad.detached || reason != "boom" {
+		t.Fatalf("detached %v after %v", bad.detached, reason)
+	}
+}
+
+func tcpPair(tb testing.TB) (dialed, served net.Conn) {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer ln.Close()
+	if dialed, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		tb.Fatal(err)
+	}
+	if served, err = ln.Accept(); err != nil {
+		tb.Fatal(err)
+	}
+	return dialed, served
 }

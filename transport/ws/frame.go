@@ -7,19 +7,40 @@ import (
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
 
-// Text frames each message as one unmasked text frame.
-type Text struct{}
+type (
+	// Text frames each message as one unmasked frame, of connections that speak JSON.
+	Text struct{}
+	// Binary does the same for connections that speak the binary encoding. It is a
+	// type of its own because channels are shared between equal framings.
+	Binary struct{}
+)
 
-var _ fanout.Framing = Text{}
+var (
+	_ fanout.Framing = Text{}
+	_ fanout.Framing = Binary{}
+)
 
 // Append implements fanout.Framing.
-func (Text) Append(dst []byte, m *fanout.Message) []byte {
-	return append(appendHeader(dst, opText, len(m.Body)), m.Body...)
-}
+func (Text) Append(dst []byte, m *fanout.Message) []byte { return appendMessage(dst, m) }
 
 // Compresses implements fanout.Framing.
 func (Text) Compresses() bool { return false }
 
+// Append implements fanout.Framing.
+func (Binary) Append(dst []byte, m *fanout.Message) []byte { return appendMessage(dst, m) }
+
+// Compresses implements fanout.Framing.
+func (Binary) Compresses() bool { return false }
+
+func appendMessage(dst []byte, m *fanout.Message) []byte {
+	op := byte(opText)
+	if m.Binary {
+		op = opBinary
+	}
+	return append(appendHeader(dst, op, len(m.Body)), m.Body...)
+}
+
+// appendHeader appends the head of a final frame of n bytes; op may hold RSV1.
 func appendHeader(dst []byte, op byte, n int) []byte {
 	dst = append(dst, 0x80|op)
 	switch {

@@ -2,17 +2,27 @@ package ws
 
 import (
 	"encoding/binary"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
 
-// Limits of client messages beside wire.MaxMessage.
+// limits bound what a client may send.
+type limits struct {
+	message   int // bytes, decompressed
+	fragments int // frames of one message
+	empty     int // of them without payload
+	pings     int // a second, and as many pongs
+	binary    bool
+}
+
+// clientLimits are those of the stream.
+var clientLimits = limits{message: wire.MaxMessage, fragments: 64, empty: 8, pings: 10}
+
 const (
-	maxFragments = 64 // frames of one message
-	maxEmpty     = 8  // of them without payload
-	maxControl   = 125
-	maxHeader    = 14
+	maxControl = 125
+	maxHeader  = 14
 )
 
 const (
@@ -27,7 +37,7 @@ const (
 // events is what the gate finds in the bytes of a client. Slices are valid
 // during the call only. A returned violation ends the connection.
 type events interface {
-	message(text []byte) *violation
+	message(op byte, payload []byte) *violation
 	ping(payload []byte) *violation
 	pong() *violation
 	closed(code wire.CloseCode)
@@ -41,9 +51,12 @@ type violation struct {
 
 func breach(code wire.CloseCode, reason string) *violation { return &violation{code, reason} }
 
-// frameGate reads client frames (RFC 6455 without extensions) from a stream of bytes
-// cut anywhere. It holds at most one message of wire.MaxMessage bytes.
+// frameGate reads client frames (RFC 6455, and RFC 7692 where it was agreed on)
+// from a stream of bytes cut anywhere. It holds at most one message.
 type frameGate struct {
+	limits  *limits
+	deflate bool // compressed messages are allowed
+
 	header [maxHeader]byte
 	have   int // bytes of header
 	inBody bool
@@ -56,12 +69,39 @@ type frameGate struct {
 
 	control []byte // payload of the control frame
 	text    []byte // payload of the message so far
+	kind    byte   // its opcode
+	squeeze bool   // it is compressed
 	valid   int    // its prefix that is whole UTF-8
 	open    bool   // a fragmented message is begun
 	frames  int
 	empty   int
 	ended   bool // a close frame came; the rest is ignored
 }
+
+var gates = sync.Pool{New: func() any { return new(frameGate) }}
+
+// newGate returns a gate for the bytes that begin a frame.
+func newGate(l *limits, deflate bool) *frameGate {
+	g, _ := gates.Get().(*frameGate)
+	g.limits, g.deflate = l, deflate
+	return g
+}
+
+// keepText bounds the buffers that go back to the pool.
+const keepText = 4 << 10
+
+// release gives the gate back; it must not be used any more.
+func (g *frameGate) release() {
+	text, control := g.text[:0], g.control[:0]
+	if cap(text) > keepText {
+		text = nil
+	}
+	*g = frameGate{text: text, control: control}
+	gates.Put(g)
+}
+
+// idle reports whether no frame and no message is begun.
+func (g *frameGate) idle() bool { return g.have == 0 && !g.inBody && !g.open }
 
 // feed takes the next bytes and reports what they complete.
 func (g *frameGate) feed(p []byte, ev events) *violation {
@@ -133,7 +173,7 @@ func (g *frameGate) checkStart() *violation {
 	g.fin, g.op = first&0x80 != 0, first&0x0f
 	length := second & 0x7f
 	switch {
-	case first&0x70 != 0:
+	case first&0x70 != 0 && !g.compressed(first):
 		return breach(wire.CloseProtocol, "reserved bits are set")
 	case g.op > opBinary && g.op < opClose || g.op > opPong:
 		return breach(wire.CloseProtocol, "unknown opcode")
@@ -149,10 +189,16 @@ func (g *frameGate) checkStart() *violation {
 		return breach(wire.CloseProtocol, "continuation of nothing")
 	case (g.op == opText || g.op == opBinary) && g.open:
 		return breach(wire.CloseProtocol, "new message inside a fragmented one")
-	case g.op == opBinary:
+	case g.op == opBinary && !g.limits.binary:
 		return breach(wire.CloseWrongType, "this sub-protocol is text")
 	}
 	return nil
+}
+
+// compressed reports whether the reserved bits are RSV1 on the first frame of a
+// message, where that was agreed on.
+func (g *frameGate) compressed(first byte) bool {
+	return g.deflate && first&0x70 == rsv1 && (g.op == opText || g.op == opBinary)
 }
 
 func (g *frameGate) checkLength() *violation {
@@ -169,8 +215,8 @@ func (g *frameGate) checkLength() *violation {
 		if n <= 1<<16-1 {
 			return breach(wire.CloseProtocol, "length is not minimal")
 		}
-		if n > wire.MaxMessage {
-			return breach(wire.CloseTooBig, "message above 64 KiB")
+		if n > uint64(g.limits.message) {
+			return breach(wire.CloseTooBig, "message above the limit")
 		}
 	}
 	return nil
@@ -191,18 +237,20 @@ func (g *frameGate) begin() *violation {
 		g.control = g.control[:0]
 		return nil
 	}
-	if len(g.text)+g.left > wire.MaxMessage {
-		return breach(wire.CloseTooBig, "message above 64 KiB")
+	if len(g.text)+g.left > g.limits.message {
+		return breach(wire.CloseTooBig, "message above the limit")
 	}
-	if g.frames++; g.frames > maxFragments {
-		return breach(wire.ClosePolicy, "message in more than 64 fragments")
+	if g.frames++; g.frames > g.limits.fragments {
+		return breach(wire.ClosePolicy, "message in too many fragments")
 	}
 	if g.left == 0 && (g.open || !g.fin) {
-		if g.empty++; g.empty > maxEmpty {
-			return breach(wire.ClosePolicy, "more than 8 empty fragments")
+		if g.empty++; g.empty > g.limits.empty {
+			return breach(wire.ClosePolicy, "too many empty fragments")
 		}
 	}
-	g.open = true
+	if !g.open {
+		g.open, g.kind, g.squeeze = true, g.op, g.header[0]&rsv1 != 0
+	}
 	return nil
 }
 
@@ -211,36 +259,62 @@ func (g *frameGate) payload(p []byte) *violation {
 	if g.op >= opClose {
 		into = &g.control
 	}
-	for _, c := range p {
-		*into = append(*into, c^g.mask[g.masked&3])
-		g.masked++
-	}
+	from := len(*into)
+	*into = append(*into, p...)
+	g.unmask((*into)[from:])
 	g.left -= len(p)
-	if g.op < opClose {
+	if g.op < opClose && g.kind == opText && !g.squeeze {
 		return g.validate()
 	}
 	return nil
 }
 
+// unmask takes the client's mask off the next bytes of the payload.
+func (g *frameGate) unmask(p []byte) {
+	for i := range p {
+		if g.masked&3 == 0 && len(p)-i >= 8 {
+			g.unmaskWords(p[i:])
+			return
+		}
+		p[i] ^= g.mask[g.masked&3]
+		g.masked++
+	}
+}
+
+// unmaskWords does it eight bytes at a time, from the mask's first byte on.
+func (g *frameGate) unmaskWords(p []byte) {
+	half := uint64(binary.LittleEndian.Uint32(g.mask[:]))
+	for mask := half | half<<32; len(p) >= 8; p = p[8:] {
+		binary.LittleEndian.PutUint64(p, binary.LittleEndian.Uint64(p)^mask)
+	}
+	for i := range p {
+		p[i] ^= g.mask[i&3]
+	}
+	g.masked += len(p) // the words before were whole masks
+}
+
 // validate checks UTF-8 as far as the message has come; a character may be cut
 // at its end.
 func (g *frameGate) validate() *violation {
-	for g.valid < len(g.text) {
-		rest := g.text[g.valid:]
-		if rest[0] < utf8.RuneSelf {
-			g.valid++
-			continue
-		}
-		r, n := utf8.DecodeRune(rest)
-		if r == utf8.RuneError && n == 1 {
-			if utf8.FullRune(rest) {
-				return breach(wire.CloseInvalidData, "text is not UTF-8")
-			}
-			return nil
-		}
-		g.valid += n
+	end := whole(g.text[g.valid:])
+	if !utf8.Valid(g.text[g.valid:g.valid+end]) || utf8.FullRune(g.text[g.valid+end:]) {
+		return breach(wire.CloseInvalidData, "text is not UTF-8")
 	}
+	g.valid += end
 	return nil
+}
+
+// whole returns how much of p is not a character that is cut at its end.
+func whole(p []byte) int {
+	for i := len(p) - 1; i >= 0 && i >= len(p)-utf8.UTFMax; i-- {
+		if utf8.RuneStart(p[i]) {
+			if !utf8.FullRune(p[i:]) {
+				return i
+			}
+			break
+		}
+	}
+	return len(p)
 }
 
 // complete acts on a whole frame.
@@ -256,12 +330,36 @@ func (g *frameGate) complete(ev events) *violation {
 	if !g.fin {
 		return nil
 	}
-	if g.valid != len(g.text) {
+	defer g.next()
+	if g.squeeze {
+		return g.inflated(ev)
+	}
+	if g.kind == opText && g.valid != len(g.text) {
 		return breach(wire.CloseInvalidData, "text is not UTF-8")
 	}
-	text := g.text
-	g.text, g.valid, g.open, g.frames, g.empty = nil, 0, false, 0, 0
-	return ev.message(text)
+	return ev.message(g.kind, g.text)
+}
+
+// next makes room for the next message.
+func (g *frameGate) next() {
+	if cap(g.text) > keepText {
+		g.text = nil
+	}
+	g.text, g.valid, g.open, g.frames, g.empty = g.text[:0], 0, false, 0, 0
+}
+
+// inflated hands a compressed message over.
+func (g *frameGate) inflated(ev events) *violation {
+	i, _ := inflaters.Get().(*inflater)
+	defer i.release()
+	out, v := i.inflate(g.text, g.limits.message)
+	if v != nil {
+		return v
+	}
+	if g.kind == opText && !utf8.Valid(out) {
+		return breach(wire.CloseInvalidData, "text is not UTF-8")
+	}
+	return ev.message(g.kind, out)
 }
 
 func (g *frameGate) completeClose(ev events) *violation {

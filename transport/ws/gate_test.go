@@ -107,20 +107,20 @@ type recorder struct {
 	code         int
 }
 
-func (r *recorder) message(text []byte) *violation {
+func (r *recorder) message(_ byte, text []byte) *violation {
 	r.texts = append(r.texts, string(text))
 	return nil
 }
 
 func (r *recorder) ping([]byte) *violation {
-	if r.pings++; r.pings > maxPings {
+	if r.pings++; r.pings > clientLimits.pings {
 		return breach(wire.ClosePolicy, "")
 	}
 	return nil
 }
 
 func (r *recorder) pong() *violation {
-	if r.pongs++; r.pongs > maxPings {
+	if r.pongs++; r.pongs > clientLimits.pings {
 		return breach(wire.ClosePolicy, "")
 	}
 	return nil
@@ -130,7 +130,7 @@ func (r *recorder) closed(code wire.CloseCode) { r.code = int(code) }
 
 // run feeds a stream in pieces of n bytes and returns the close code.
 func (r *recorder) run(stream []byte, n int) int {
-	var g frameGate
+	g := frameGate{limits: &clientLimits}
 	for len(stream) > 0 {
 		k := min(n, len(stream))
 		if v := g.feed(stream[:k], r); v != nil {

@@ -66,6 +66,13 @@ func newRig(t *testing.T, cfg Config, hubCfg fanout.Config) *rig {
 	return r
 }
 
+// eachBackend runs a test with event loops, where there are any, and with goroutines.
+func eachBackend(t *testing.T, test func(*testing.T, Config)) {
+	t.Helper()
+	t.Run("loops", func(t *testing.T) { test(t, Config{}) })
+	t.Run("goroutines", func(t *testing.T) { test(t, Config{Goroutines: true}) })
+}
+
 const handshake = "GET /api/v1/stream HTTP/1.1\r\nHost: x.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
@@ -118,7 +125,7 @@ func pipe(t *testing.T, s *Server) *peer {
 		t.Fatal(err)
 	}
 	mine, theirs := net.Pipe()
-	s.start(theirs, lease)
+	s.start(theirs, lease, terms{})
 	return &peer{t: t, nc: mine, br: bufio.NewReader(mine)}
 }
 

@@ -2,7 +2,6 @@ package ws
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/velocimeter/velocimeter/transport/fanout"
 	"github.com/velocimeter/velocimeter/transport/gate"
+	"github.com/velocimeter/velocimeter/transport/loop"
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
 
@@ -21,7 +21,7 @@ const Path = "/api/v1/stream"
 
 // Server upgrades requests and serves the connections. Safe for concurrent use.
 type Server struct {
-	cfg      Config
+	endpoint
 	hub      *fanout.Hub
 	upgrader websocket.FastHTTPUpgrader
 	conns    crowd
@@ -30,9 +30,12 @@ type Server struct {
 // New returns a server for the hub's stream. It starts nothing.
 func New(cfg Config, hub *fanout.Hub) *Server {
 	cfg.setDefaults()
-	s := &Server{cfg: cfg, hub: hub}
+	s := &Server{endpoint: endpoint{cfg: cfg, limits: clientLimits, loops: loop.NewGroup(loop.Config{
+		CloseWait: cfg.CloseWait, WriteTimeout: cfg.WriteTimeout, Unsent: cfg.Unsent, Silence: cfg.Silence, Goroutines: cfg.Goroutines,
+	})}, hub: hub}
+	s.onPanic, s.onGone = s.panicked, s.conns.leave
 	s.upgrader = websocket.FastHTTPUpgrader{
-		Subprotocols:   []string{wire.SubprotocolJSON},
+		Subprotocols:   []string{wire.SubprotocolJSON, subprotocolBinary},
 		ReadBufferSize: minBuffer, WriteBufferSize: minBuffer,
 		CheckOrigin: func(*fasthttp.RequestCtx) bool { return true }, // check did, more strictly
 		Error: func(ctx *fasthttp.RequestCtx, status int, reason error) {
@@ -44,6 +47,9 @@ func New(cfg Config, hub *fanout.Hub) *Server {
 
 // minBuffer keeps the upgrader's buffers small: nothing is read or written through them.
 const minBuffer = 128
+
+// Loops returns the loops that serve the connections, for other transports.
+func (s *Server) Loops() *loop.Group { return s.loops }
 
 // Route returns the stream's route for the gate, which must keep hijacked connections.
 func (s *Server) Route() gate.Route {
@@ -60,7 +66,8 @@ const leaseWait = 15 * time.Second
 
 // Serve answers one request for the stream.
 func (s *Server) Serve(ctx *fasthttp.RequestCtx) {
-	if r := s.check(ctx); r != nil {
+	terms, r := s.check(ctx)
+	if r != nil {
 		r.answer(ctx)
 		return
 	}
@@ -77,10 +84,16 @@ func (s *Server) Serve(ctx *fasthttp.RequestCtx) {
 			return
 		}
 		defer s.rescue(wc.NetConn(), lease)
-		s.start(wc.NetConn(), lease)
+		s.start(wc.NetConn(), lease, terms)
 	})
-	if err != nil && forgotten.Stop() {
-		s.dismiss(lease)
+	if err != nil {
+		if forgotten.Stop() {
+			s.dismiss(lease)
+		}
+		return
+	}
+	if terms.deflate {
+		ctx.Response.Header.Set("Sec-WebSocket-Extensions", terms.extension())
 	}
 }
 
@@ -94,7 +107,7 @@ func (s *Server) admit(addr netip.Addr) (lease *fanout.Lease, err error) {
 			s.conns.leave()
 		}
 	}()
-	return s.hub.Admit(addr)
+	return s.hub.Admit(fanout.Visitor{Addr: addr, Over: "websocket"})
 }
 
 // dismiss ends an admission that no connection came of.
@@ -118,23 +131,23 @@ func (s *Server) panicked(reason any) {
 
 // start takes the connection over from the HTTP server, whose goroutine and
 // buffers it leaves alone from here on.
-func (s *Server) start(hijacked net.Conn, lease *fanout.Lease) {
+func (s *Server) start(hijacked net.Conn, lease *fanout.Lease, terms terms) {
 	early, nc := unwrapHijacked(hijacked)
-	c := newConn(&s.cfg, nc, s.panicked)
-	c.early = early
-	tcp, plain := tcpOf(nc)
-	if tcp != nil {
-		tune(tcp, s.cfg.Unsent, s.cfg.Silence)
+	c := newConn(&s.endpoint, nc)
+	c.deflate = terms.deflate
+	peer := fanout.Peer{Framing: Text{}, Lease: lease}
+	switch {
+	case terms.binary:
+		peer.Framing, peer.Encoding = Binary{}, wire.EncodingBinary
+	case terms.deflate:
+		peer.Framing = Deflate{}
 	}
-	if c.plain = plain; plain && tcp != nil {
-		c.half = tcp.CloseWrite
-	}
-	c.session = s.hub.Attach(c, fanout.Peer{Framing: Text{}, Lease: lease})
-	go func() {
-		defer s.conns.leave()
-		c.run()
-	}()
+	c.session = s.hub.Attach(c, peer)
+	c.serve(early)
 }
+
+// longAgo is a deadline that ends a read at once.
+var longAgo = time.Unix(1, 0)
 
 // unwrapHijacked returns the connection below the HTTP server's buffer, and the
 // bytes that the client had already sent into it. The expired deadline lets the
@@ -156,24 +169,4 @@ func unwrapHijacked(hijacked net.Conn) (early []byte, nc net.Conn) {
 	}
 	_ = nc.SetReadDeadline(time.Time{})
 	return early, nc
-}
-
-// tcpOf returns the TCP connection at the bottom, or nil, and whether nothing
-// encrypts on the way.
-func tcpOf(nc net.Conn) (tcp *net.TCPConn, plain bool) {
-	for plain = true; ; {
-		if _, ok := nc.(*tls.Conn); ok {
-			plain = false
-		}
-		switch v := nc.(type) {
-		case *net.TCPConn:
-			return v, plain
-		case interface{ Unwrap() net.Conn }:
-			nc = v.Unwrap()
-		case interface{ NetConn() net.Conn }:
-			nc = v.NetConn()
-		default:
-			return nil, plain
-		}
-	}
 }

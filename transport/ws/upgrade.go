@@ -31,9 +31,33 @@ func (r *refusal) answer(ctx *fasthttp.RequestCtx) {
 }
 
 // check looks at a handshake more strictly than the upgrader does and makes the
-// request plain for it: one value of each header. It returns what to refuse, or nil.
-func (s *Server) check(ctx *fasthttp.RequestCtx) *refusal {
+// request plain for it: one value of each header. It returns what was agreed, or
+// what to refuse.
+func (s *Server) check(ctx *fasthttp.RequestCtx) (t terms, r *refusal) {
 	h := &ctx.Request.Header
+	if r = s.plain(ctx, h); r != nil {
+		return t, r
+	}
+	sub, ok := subprotocol(h)
+	if !ok {
+		return t, &refusal{
+			400, "unknown_subprotocol", "none of the offered sub-protocols is spoken",
+			"offer " + wire.SubprotocolJSON + ", " + subprotocolBinary + " or none", "", "",
+		}
+	}
+	h.Set("Connection", "Upgrade")
+	h.Set("Upgrade", "websocket")
+	h.Del("Sec-WebSocket-Protocol")
+	if sub != "" {
+		h.Set("Sec-WebSocket-Protocol", sub)
+	}
+	t = negotiate(h.PeekAll("Sec-WebSocket-Extensions"))
+	t.binary = sub == subprotocolBinary
+	return t, nil
+}
+
+// plain checks what does not depend on choices.
+func (s *Server) plain(ctx *fasthttp.RequestCtx, h *fasthttp.RequestHeader) *refusal {
 	switch {
 	case !ctx.IsGet():
 		return &refusal{405, "method_not_allowed", "a WebSocket begins with GET", "use GET", "Allow", "GET"}
@@ -52,16 +76,6 @@ func (s *Server) check(ctx *fasthttp.RequestCtx) *refusal {
 	}
 	if !s.originAllowed(ctx) {
 		return &refusal{403, "origin_not_allowed", "this origin may not open the stream", "ask the operator to allow the origin", "", ""}
-	}
-	sub, ok := subprotocol(h)
-	if !ok {
-		return &refusal{400, "unknown_subprotocol", "none of the offered sub-protocols is spoken", "offer " + wire.SubprotocolJSON + " or none", "", ""}
-	}
-	h.Set("Connection", "Upgrade")
-	h.Set("Upgrade", "websocket")
-	h.Del("Sec-WebSocket-Protocol")
-	if sub != "" {
-		h.Set("Sec-WebSocket-Protocol", sub)
 	}
 	return nil
 }
@@ -86,13 +100,18 @@ func validKey(key string) bool {
 	return err == nil && len(raw) == 16 && !strings.ContainsAny(key, "\r\n")
 }
 
-// subprotocol chooses among the offered ones; "" where none is offered.
-func subprotocol(h *fasthttp.RequestHeader) (string, bool) {
+// subprotocolBinary is the sub-protocol of the binary encoding.
+const subprotocolBinary = "velocimeter.v1.bin"
+
+// subprotocol takes the first offered one that is spoken; "" where none is offered.
+func subprotocol(h *fasthttp.RequestHeader) (chosen string, ok bool) {
 	offered := values(h, "Sec-WebSocket-Protocol")
-	if len(offered) == 0 {
-		return "", true
+	for _, name := range offered {
+		if name == wire.SubprotocolJSON || name == subprotocolBinary {
+			return name, true
+		}
 	}
-	return wire.SubprotocolJSON, slices.Contains(offered, wire.SubprotocolJSON)
+	return "", len(offered) == 0
 }
 
 // originAllowed lets in clients without an Origin (they are no browsers; cookies
@@ -125,7 +144,7 @@ func (s *Server) originAllowed(ctx *fasthttp.RequestCtx) bool {
 func refusalOf(err error) *refusal {
 	r := &refusal{503, "overloaded", err.Error(), "try again later", "Retry-After", "1"}
 	switch {
-	case errors.Is(err, fanout.ErrAddress):
+	case errors.Is(err, fanout.ErrAddress), errors.Is(err, fanout.ErrKey):
 		r.status, r.code, r.value = 429, "too_many_connections", "10"
 	case errors.Is(err, fanout.ErrNotReady):
 		r.code = "not_ready"

@@ -80,7 +80,7 @@ func TestLateHandshake(t *testing.T) {
 		waited := make(chan error, 1)
 		go func() { waited <- s.Wait(context.Background()) }()
 		mine, theirs := net.Pipe()
-		s.start(theirs, lease)
+		s.start(theirs, lease, terms{})
 		p := &peer{t: t, nc: mine, br: bufio.NewReader(mine)}
 		p.text()
 		if m := p.text(); !strings.HasPrefix(m, `{"type":"drain"`) {

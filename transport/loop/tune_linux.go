@@ -1,9 +1,8 @@
-package ws
+package loop
 
 import (
 	"net"
 	"syscall"
-	"time"
 )
 
 // Socket options of Linux that package syscall does not name.
@@ -16,13 +15,13 @@ const (
 // long it tries one that does not answer. What is on the way is left to TCP's own
 // window: a small send buffer would make a snapshot wait for every acknowledgement,
 // which peers delay by 40 ms. Errors leave the kernel's defaults.
-func tune(tcp *net.TCPConn, unsent int, silence time.Duration) {
+func tune(tcp *net.TCPConn, cfg *Config) {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return
 	}
 	_ = raw.Control(func(fd uintptr) {
-		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, unsent)
-		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(silence.Milliseconds()))
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, cfg.Unsent)
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(cfg.Silence.Milliseconds()))
 	})
 }

@@ -1,0 +1,71 @@
+package loop
+
+import (
+	"crypto/tls"
+	"net"
+)
+
+// Group serves connections. It has goroutines only while it has connections.
+// Safe for concurrent use.
+type Group struct {
+	cfg   Config
+	loops loops
+}
+
+// NewGroup returns a group. It starts nothing.
+func NewGroup(cfg Config) *Group {
+	cfg.setDefaults()
+	return &Group{cfg: cfg}
+}
+
+// Open takes a connection over for its handler: nc is closed when the connection
+// is gone, and must not be used any more. From here on c may be written to and
+// ended; Start must follow.
+func (g *Group) Open(c *Conn, nc net.Conn, h Handler) {
+	c.group, c.handler, c.due = g, h, never
+	tcp, plain := tcpOf(nc)
+	if tcp != nil {
+		tune(tcp, &g.cfg)
+	}
+	if tcp != nil && plain && !g.cfg.Goroutines && g.loops.take(c, tcp) {
+		c.owner = nc
+		return
+	}
+	s := &stream{c: c, nc: nc, below: nc, plain: plain, wake: make(chan struct{}, 1), written: make(chan struct{})}
+	if t, ok := nc.(*tls.Conn); ok {
+		s.below = t.NetConn()
+	}
+	if plain && tcp != nil {
+		s.half = tcp.CloseWrite
+	}
+	c.stream = s
+}
+
+// Start begins to read. The handler's methods are called from now on.
+func (c *Conn) Start() {
+	if c.stream != nil {
+		go c.stream.run()
+		return
+	}
+	c.enroll()
+}
+
+// tcpOf returns the TCP connection at the bottom, or nil, and whether nothing
+// encrypts on the way.
+func tcpOf(nc net.Conn) (tcp *net.TCPConn, plain bool) {
+	for plain = true; ; {
+		if _, ok := nc.(*tls.Conn); ok {
+			plain = false
+		}
+		switch v := nc.(type) {
+		case *net.TCPConn:
+			return v, plain
+		case interface{ Unwrap() net.Conn }:
+			nc = v.Unwrap()
+		case interface{ NetConn() net.Conn }:
+			nc = v.NetConn()
+		default:
+			return nil, plain
+		}
+	}
+}

@@ -1,0 +1,32 @@
+//go:build !linux
+
+package loop
+
+import (
+	"net"
+
+	"github.com/velocimeter/velocimeter/transport/fanout"
+)
+
+// Without epoll no connection is taken: goroutines serve all of them.
+type (
+	loops  struct{}
+	polled struct{}
+)
+
+func (*loops) take(*Conn, *net.TCPConn) bool { return false }
+
+func (*Conn) writeBatch([]fanout.Chunk) bool { panic("BUG: there is no loop") }
+func (*Conn) push()                          {}
+func (*Conn) rearm()                         {}
+func (*Conn) halfClose()                     {}
+func (*Conn) hangUp()                        {}
+func (*Conn) enroll()                        {}
+
+// sendBuffer stands in for a bound of what is unsent alone: four times it, so
+// that a snapshot need not wait for every acknowledgement.
+const sendBuffer = 4
+
+// tune bounds what the kernel keeps for a peer that does not read. Errors leave
+// the kernel's defaults.
+func tune(tcp *net.TCPConn, cfg *Config) { _ = tcp.SetWriteBuffer(sendBuffer * cfg.Unsent) }

@@ -1,0 +1,147 @@
+package loop
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/velocimeter/velocimeter/transport/fanout"
+)
+
+// probe is a handler that notes what it is told. Its frames begin with their
+// length in four bytes.
+type probe struct {
+	Conn
+	t       testing.TB
+	input   func(p []byte)
+	expired func()
+	written chan struct{}
+	gone    chan struct{}
+	ended   atomic.Bool
+	mu      sync.Mutex
+	panics  []any
+}
+
+func (p *probe) Input(b []byte) {
+	p.alive("Input")
+	if p.input != nil {
+		p.input(b)
+	}
+}
+
+func (p *probe) Written() {
+	p.alive("Written")
+	p.written <- struct{}{}
+}
+
+func (p *probe) Expired() {
+	p.alive("Expired")
+	if p.expired != nil {
+		p.expired()
+	}
+}
+
+func (p *probe) Gone() {
+	if p.ended.Swap(true) {
+		p.t.Error("gone twice")
+	}
+	close(p.gone)
+}
+
+func (p *probe) Panicked(reason any) {
+	p.mu.Lock()
+	p.panics = append(p.panics, reason)
+	p.mu.Unlock()
+	p.Abort()
+}
+
+func (p *probe) Border(b []byte, n int) int {
+	end := 0
+	for end < n {
+		end += 4 + int(binary.BigEndian.Uint32(b[end:]))
+	}
+	return end - n
+}
+
+func (p *probe) alive(what string) {
+	if p.ended.Load() {
+		p.t.Error(what, "after Gone")
+	}
+}
+
+// frame returns a frame of n bytes of payload, all of them fill.
+func frame(fill byte, n int) []byte {
+	out := binary.BigEndian.AppendUint32(nil, uint32(n))
+	for range n {
+		out = append(out, fill)
+	}
+	return out
+}
+
+// readFrame reads one frame and returns its fill and length.
+func readFrame(r io.Reader) (fill byte, n int, err error) {
+	var head [4]byte
+	if _, err = io.ReadFull(r, head[:]); err != nil {
+		return 0, 0, err
+	}
+	body := make([]byte, binary.BigEndian.Uint32(head[:]))
+	if _, err = io.ReadFull(r, body); err != nil {
+		return 0, 0, err
+	}
+	for _, b := range body {
+		if b != body[0] {
+			return 0, 0, io.ErrNoProgress
+		}
+	}
+	if len(body) > 0 {
+		fill = body[0]
+	}
+	return fill, len(body), nil
+}
+
+func pair(tb testing.TB) (mine *net.TCPConn, theirs net.Conn) {
+	tb.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer ln.Close()
+	nc, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	mine, _ = nc.(*net.TCPConn)
+	if theirs, err = ln.Accept(); err != nil {
+		tb.Fatal(err)
+	}
+	_ = mine.SetDeadline(time.Now().Add(20 * time.Second))
+	tb.Cleanup(func() { _ = mine.Close() })
+	return mine, theirs
+}
+
+// serve opens a connection of the group; its end is waited for.
+func serve(tb testing.TB, g *Group, prepare func(*probe)) (*probe, *net.TCPConn) {
+	tb.Helper()
+	mine, theirs := pair(tb)
+	p := &probe{t: tb, written: make(chan struct{}, 1), gone: make(chan struct{})}
+	if prepare != nil {
+		prepare(p)
+	}
+	g.Open(&p.Conn, theirs, p)
+	p.Start()
+	tb.Cleanup(func() { p.Abort(); <-p.gone })
+	return p, mine
+}
+
+// eachBackend runs a test with loops, where there are any, and with goroutines.
+func eachBackend(t *testing.T, test func(*testing.T, Config)) {
+	t.Helper()
+	t.Run("loops", func(t *testing.T) { test(t, Config{}) })
+	t.Run("goroutines", func(t *testing.T) { test(t, Config{Goroutines: true}) })
+}
+
+func one(p []byte) []fanout.Chunk { return []fanout.Chunk{{Bytes: p}} }
