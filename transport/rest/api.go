@@ -89,12 +89,7 @@ func (a *API) Routes() []gate.Route {
 	get := func(path string, parse parser) gate.Route {
 		return gate.Route{Method: "GET", Path: base + path, Serve: a.handler(parse)}
 	}
-	reserved := func(path string) gate.Route {
-		return gate.Route{Method: "GET", Path: base + path, Hidden: true, Serve: faultReserved.answer}
-	}
 	return []gate.Route{
-		reserved("/tokens/live"),
-		reserved("/tokens/{id}/live"),
 		get("/tokens", a.parseTokens),
 		get("/tokens/{id}", a.parseToken),
 		get("/tokens/{id}/velocity", a.parseVelocity),

@@ -68,7 +68,7 @@ func TestDocumentIsTrue(t *testing.T) {
 	for _, want := range []string{
 		fmt.Sprintf("at most `rejected_kept` (%d)", market.MaxRejections), fmt.Sprintf("lists up to %d of them", maxFaults),
 		fmt.Sprintf("at most %d points", niceWidth), fmt.Sprintf("At most %d history questions", defaultHistoryQueries), fmt.Sprintf("up to %d letters", maxSlug),
-		"in at most " + strings.TrimSuffix(queryTime.String(), "s") + " s", faultReserved.code,
+		"in at most " + strings.TrimSuffix(queryTime.String(), "s") + " s",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the document lacks %q", want)

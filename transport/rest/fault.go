@@ -41,11 +41,6 @@ var (
 		detail:      "no tracked token has this id or slug",
 		remediation: "find it with /api/v1/tokens?symbols= or ?search=; a path takes an id or a slug, not a symbol",
 	}
-	faultReserved = fault{
-		status: fasthttp.StatusNotFound, code: "not_served_yet",
-		detail:      "this path is reserved for server-sent events, which this version does not serve",
-		remediation: "poll /api/v1/tokens or /api/v1/tokens/{id}, or subscribe to the WebSocket /api/v1/stream; a coin with the slug live answers to its id",
-	}
 	faultTokenForm = fault{
 		status: fasthttp.StatusBadRequest, code: "invalid_parameter",
 		detail:      "the token in the path is neither an id (1 to 4294967295) nor a slug",

@@ -56,6 +56,17 @@ func (a *API) appendList(m *moment, out *output, q *listQuery) {
 	out.body = dst
 }
 
+// Find returns the token that a path names, an id or a slug, as of now; nil where
+// there is none.
+func (a *API) Find(text string) *market.Snapshot {
+	b := a.cfg.Boards.Board()
+	if b == nil {
+		return nil
+	}
+	s, _ := a.lookup(b, text)
+	return s
+}
+
 // lookup finds the token of a path: an id, or else a slug.
 func (a *API) lookup(b *market.Board, text string) (*market.Snapshot, *fault) {
 	if !validSlug(text) {

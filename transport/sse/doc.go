@@ -1,0 +1,5 @@
+// Package sse serves the stream as server-sent events: one subscription of a
+// connection, named by its URL, with the JSON messages of the stream as data.
+// PROTOCOL.md in transport/wire is the normative text. What is sent is decided
+// by transport/fanout, the bytes go through the same event loops as WebSocket's.
+package sse
