@@ -22,6 +22,7 @@ import (
 	"github.com/velocimeter/velocimeter/transport/fanout"
 	"github.com/velocimeter/velocimeter/transport/gate"
 	"github.com/velocimeter/velocimeter/transport/rest"
+	"github.com/velocimeter/velocimeter/transport/sse"
 	"github.com/velocimeter/velocimeter/transport/wire"
 	"github.com/velocimeter/velocimeter/transport/ws"
 )
@@ -103,7 +104,9 @@ func retention(s config.Store) persist.Retention {
 func (h *house) build() error {
 	c := h.cfg
 	h.hub = fanout.New(fanout.Config{
-		Connections: c.Limits.Connections, PerAddress: c.Limits.ConnectionsPerIP, Logger: h.log,
+		Connections: c.Limits.Connections, PerAddress: c.Limits.ConnectionsPerIP, CountLoopback: c.Limits.Loopback,
+		PerKey: c.Limits.ConnectionsPerKey, Channels: c.Limits.SharedChannels, Subscriptions: c.Limits.Subscriptions, Tokens: c.Limits.Tokens,
+		Gone: h.recovered.gone, Logger: h.log,
 	}, h)
 	h.streams = ws.New(ws.Config{Logger: h.log}, h.hub)
 	api := rest.New(rest.Config{
@@ -112,7 +115,9 @@ func (h *house) build() error {
 	})
 	commit, at := built()
 	v := rest.Version{Version: version, Commit: commit, Built: at, Go: runtime.Version()}
+	events := sse.New(sse.Config{Find: api.Find, Logger: h.log}, h.hub, h.streams.Loops())
 	routes := append(api.Routes(), h.streams.Route())
+	routes = append(routes, events.Routes()...)
 	routes = append(routes, rest.Operations(h, h, v)...)
 	var err error
 	if h.public, err = gate.New(gate.Config{Metrics: h.metrics, Name: "public", Logger: h.log}, routes...); err != nil {
@@ -120,7 +125,7 @@ func (h *house) build() error {
 	}
 	// Profiles run for as long as they are asked to, so answers may take long here.
 	own := gate.Config{Metrics: h.metrics, Name: "admin", Logger: h.log, WriteTimeout: 2 * time.Minute}
-	if h.admin, err = gate.New(own, admin.Routes(admin.Config{Metrics: h.metrics, Boards: h, Ready: h, Version: v})...); err != nil {
+	if h.admin, err = gate.New(own, admin.Routes(admin.Config{Metrics: h.metrics, Boards: h, Ready: h, Version: v, Streams: h.hub})...); err != nil {
 		return err
 	}
 	if err := h.hub.Register(h.metrics); err != nil {

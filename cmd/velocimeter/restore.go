@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,9 +26,16 @@ type recovered struct {
 	position   uint64        // of the replay
 	generation uint64        // part of every ETag: differs at every start
 	board      *market.Board // shown until the actors run
+	lost       []persist.LostRange
 	tokens     int
 	took       time.Duration
 	clean      bool
+}
+
+// gone reports whether a seq is in a lost range: nobody knows what a client saw
+// there.
+func (r *recovered) gone(seq uint64) bool {
+	return slices.ContainsFunc(r.lost, func(l persist.LostRange) bool { return l.From < seq && seq <= l.To })
 }
 
 // restore brings the engine to where the store's newest durable tick left it.
@@ -48,7 +56,7 @@ func (h *house) restore() error {
 	}
 	h.recovered = recovered{
 		epoch: rec.Epoch, durable: rec.DurableSeq, position: rec.Position, generation: rand.Uint64(),
-		board: m.Engine.Board(), tokens: m.Engine.Board().Len(), took: time.Since(begun), clean: rec.Clean,
+		board: m.Engine.Board(), lost: rec.Lost, tokens: m.Engine.Board().Len(), took: time.Since(begun), clean: rec.Clean,
 	}
 	if rec.DurableSeq > 0 {
 		h.log.Info("restored", "lineage", h.feed.lineage, "epoch", rec.Epoch, "tokens", h.recovered.tokens, "state_seq", rec.StateSeq,

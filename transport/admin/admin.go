@@ -11,6 +11,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
+	"github.com/velocimeter/velocimeter/transport/fanout"
 	"github.com/velocimeter/velocimeter/transport/gate"
 	"github.com/velocimeter/velocimeter/transport/rest"
 )
@@ -21,13 +22,19 @@ type Config struct {
 	Boards  rest.Boards
 	Ready   rest.Readiness
 	Version rest.Version
+	Streams Streams
+}
+
+// Streams lists the open stream connections.
+type Streams interface {
+	Connections(limit int) []fanout.Connection
 }
 
 // profiles are the named runtime profiles under /debug/pprof/. The command line
 // is not among them: it may hold what a flag was given.
 var profiles = []string{"allocs", "block", "goroutine", "heap", "mutex", "threadcreate"}
 
-// Routes returns /metrics, /debug/pprof/…, /healthz, /readyz and /version.
+// Routes returns /metrics, /connections, /debug/pprof/…, /healthz, /readyz and /version.
 func Routes(cfg Config) []gate.Route {
 	routes := rest.Operations(cfg.Boards, cfg.Ready, cfg.Version)
 	add := func(path string, h http.Handler) {
@@ -38,6 +45,7 @@ func Routes(cfg Config) []gate.Route {
 		}})
 	}
 	add("/metrics", promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	routes = append(routes, gate.Route{Method: "GET", Path: "/connections", Serve: func(ctx *fasthttp.RequestCtx) { connections(ctx, cfg.Streams) }})
 	add("/debug/pprof/", http.HandlerFunc(index))
 	add("/debug/pprof/profile", http.HandlerFunc(pprof.Profile))
 	add("/debug/pprof/symbol", http.HandlerFunc(pprof.Symbol))

@@ -77,6 +77,11 @@ type Engine struct {
 
 // Limits bound what clients may take.
 type Limits struct {
-	Connections      int // WebSocket connections in all
-	ConnectionsPerIP int
+	Connections       int // WebSocket connections in all
+	ConnectionsPerIP  int
+	ConnectionsPerKey int
+	Loopback          bool // ConnectionsPerIP counts loopback too
+	SharedChannels    int
+	Subscriptions     int // of one connection
+	Tokens            int // over all token lists of one connection
 }

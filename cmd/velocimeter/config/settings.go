@@ -85,6 +85,26 @@ func serverSettings() []Setting {
 			Path: "limits.connections_per_ip", Default: "1000", Used: Serve, Help: "stream connections of one IPv4 address or IPv6 /64; loopback is exempt",
 			set: integer(func(c *Config) *int { return &c.Limits.ConnectionsPerIP }, 1, 1_000_000),
 		},
+		{
+			Path: "limits.connections_per_key", Default: "1000", Used: Serve, Help: "stream connections with one key",
+			set: integer(func(c *Config) *int { return &c.Limits.ConnectionsPerKey }, 1, 1_000_000),
+		},
+		{
+			Path: "limits.count_loopback", Default: "false", Bool: true, Used: Serve, Help: "count loopback connections by address too, as behind a local proxy that tells no addresses",
+			set: boolean(func(c *Config) *bool { return &c.Limits.Loopback }),
+		},
+		{
+			Path: "limits.shared_channels", Default: "256", Used: Serve, Help: "stream channels that several connections share",
+			set: integer(func(c *Config) *int { return &c.Limits.SharedChannels }, 1, 100_000),
+		},
+		{
+			Path: "limits.subscriptions", Default: "256", Used: Serve, Help: "subscriptions of one connection",
+			set: integer(func(c *Config) *int { return &c.Limits.Subscriptions }, 1, 100_000),
+		},
+		{
+			Path: "limits.tokens", Default: "50000", Used: Serve, Help: "tokens in all token lists of one connection",
+			set: integer(func(c *Config) *int { return &c.Limits.Tokens }, 1, 10_000_000),
+		},
 	}
 }
 
