@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -101,6 +102,14 @@ func startServer(t *testing.T, data string, args ...string) *server {
 	select {
 	case at := <-up:
 		s.url, s.admin = "http://"+at.Public.String(), "http://"+at.Admin.String()
+		if i := slices.Index(args, "--tls-cert"); i >= 0 {
+			s.url = "https" + strings.TrimPrefix(s.url, "http")
+			conf, err := trust(args[i+1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.client.Transport = &http.Transport{TLSClientConfig: conf}
+		}
 	case code := <-s.done:
 		t.Fatalf("serve ended with %d: %s", code, s.errs.String())
 	}

@@ -19,8 +19,12 @@ func (a *app) banner(c *config.Loaded, h *house, public, admin net.Addr, took ti
 	fmt.Fprintf(&b, "velocimeter %s: token velocity = 24 h volume / market cap\n", fullVersion())
 	line("market", "%s", h.feed.about)
 	line("ingest", "%s", h.feed.ingest)
-	line("REST", "http://%s/api/v1/tokens", public)
-	line("stream", "ws://%s/api/v1/stream", public)
+	s := ""
+	if c.Certificate != nil {
+		s = "s"
+	}
+	line("REST", "http%s://%s/api/v1/tokens", s, public)
+	line("stream", "ws%s://%s/api/v1/stream", s, public)
 	line("admin", "http://%s/metrics", admin)
 	line("store", "%s, epoch %s, %s", filepath.Join(c.Data, h.feed.lineage), h.recovered.epoch, h.recovered.describe())
 	line("ready", "listening after %s", took.Round(time.Millisecond))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -120,7 +121,7 @@ func (h *house) build() error {
 	routes = append(routes, events.Routes()...)
 	routes = append(routes, rest.Operations(h, h, v)...)
 	var err error
-	if h.public, err = gate.New(gate.Config{Metrics: h.metrics, Name: "public", Logger: h.log}, routes...); err != nil {
+	if h.public, err = gate.New(gate.Config{Metrics: h.metrics, Name: "public", TLS: tlsOf(c), Logger: h.log}, routes...); err != nil {
 		return err
 	}
 	// Profiles run for as long as they are asked to, so answers may take long here.
@@ -132,6 +133,14 @@ func (h *house) build() error {
 		return err
 	}
 	return h.registerMetrics()
+}
+
+// tlsOf returns how the public listener encrypts; nil where it does not.
+func tlsOf(c *config.Loaded) *tls.Config {
+	if c.Certificate == nil {
+		return nil
+	}
+	return &tls.Config{Certificates: []tls.Certificate{*c.Certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 }
 
 // start sets actors and fan-out in motion.

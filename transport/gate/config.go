@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"time"
 
@@ -28,6 +29,10 @@ type Config struct {
 	// MaxConns bounds all open connections, hijacked ones included: 131,072.
 	// More are answered 503 and closed.
 	MaxConns int
+
+	// TLS encrypts every connection of the server; nil for none. Streams then are
+	// served by two goroutines each instead of an event loop.
+	TLS *tls.Config
 
 	// Metrics receives the counters; nil keeps them private.
 	Metrics prometheus.Registerer

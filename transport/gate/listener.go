@@ -2,6 +2,7 @@ package gate
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -19,6 +20,7 @@ type listener struct {
 	net.Listener
 	logger *slog.Logger
 	meters *meters
+	tls    *tls.Config // nil: plain
 	max    int64
 	open   atomic.Int64
 	done   chan struct{}
@@ -26,7 +28,7 @@ type listener struct {
 }
 
 func newListener(ln net.Listener, cfg Config, m *meters) *listener {
-	return &listener{Listener: ln, logger: cfg.Logger, meters: m, max: int64(cfg.MaxConns), done: make(chan struct{})}
+	return &listener{Listener: ln, logger: cfg.Logger, meters: m, tls: cfg.TLS, max: int64(cfg.MaxConns), done: make(chan struct{})}
 }
 
 const (
@@ -54,10 +56,13 @@ func (l *listener) Accept() (net.Conn, error) {
 		if l.open.Add(1) > l.max {
 			l.open.Add(-1)
 			l.meters.overflow.Inc()
-			refuseConn(nc)
+			l.refuse(nc)
 			continue
 		}
 		l.meters.connections.Inc()
+		if l.tls != nil {
+			nc = tls.Server(nc, l.tls) // the handshake comes with the first read, within its deadline
+		}
 		return &conn{Conn: nc, from: l, first: true, head: new(headScan)}, nil
 	}
 }
@@ -96,9 +101,13 @@ func (l *listener) Close() (err error) {
 var overloaded = []byte("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: " + ProblemType +
 	"\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
 
-func refuseConn(nc net.Conn) {
-	_ = nc.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
-	_, _ = nc.Write(overloaded)
+// refuse ends a connection above the limit; one that expects TLS could not read
+// the answer, and a handshake is not worth its cost.
+func (l *listener) refuse(nc net.Conn) {
+	if l.tls == nil {
+		_ = nc.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+		_, _ = nc.Write(overloaded)
+	}
 	_ = nc.Close()
 }
 

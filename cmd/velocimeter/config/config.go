@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Listen        string // host:port of the public listener
 	AdminListen   string // host:port of the admin listener
+	TLS           TLS
 	Data          string // folder of the store
 	Log           Log
 	CoinMarketCap CoinMarketCap
@@ -25,6 +26,9 @@ type Config struct {
 
 	AllowInsecurePermissions bool
 }
+
+// TLS names the files of the public listener's certificate; both or none.
+type TLS struct{ Cert, Key string }
 
 // Log says what is logged and how.
 type Log struct {

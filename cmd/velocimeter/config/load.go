@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -30,7 +31,8 @@ type Sources struct {
 // Loaded is a valid configuration and the origin of every value.
 type Loaded struct {
 	Config
-	Values map[string]Value // by Setting.Path
+	Values      map[string]Value // by Setting.Path
+	Certificate *tls.Certificate // of the public listener; nil for plain
 }
 
 // ErrInvalid is what every error of Load is, for errors.Is.
@@ -130,6 +132,13 @@ func (l *Loaded) crossCheck() (problems []error) {
 	if l.Listen == l.AdminListen {
 		bad("admin_listen", "is the same address as listen, %s", l.Listen)
 	}
+	if err := l.loadCertificate(); err != nil {
+		path := "tls.cert"
+		if l.TLS.Cert == "" {
+			path = "tls.key"
+		}
+		bad(path, "%v", err)
+	}
 	if l.Engine.TrendOff > l.Engine.TrendOn {
 		bad("engine.trend_off", "%v is above engine.trend_on, %v", l.Engine.TrendOff, l.Engine.TrendOn)
 	}
@@ -145,6 +154,22 @@ func (l *Loaded) crossCheck() (problems []error) {
 		bad("store.keep_5m", "is shorter than store.keep_1m")
 	}
 	return problems
+}
+
+// loadCertificate reads the files of the public listener's certificate.
+func (l *Loaded) loadCertificate() error {
+	if l.TLS.Cert == "" && l.TLS.Key == "" {
+		return nil
+	}
+	if l.TLS.Cert == "" || l.TLS.Key == "" {
+		return errors.New("tls.cert and tls.key go together")
+	}
+	pair, err := tls.LoadX509KeyPair(l.TLS.Cert, l.TLS.Key)
+	if err != nil {
+		return fmt.Errorf("cannot use %q with the key %q: %w", l.TLS.Cert, l.TLS.Key, err)
+	}
+	l.Certificate = &pair
+	return nil
 }
 
 // Origins lists every setting with its effective value and origin, ready to

@@ -42,7 +42,7 @@ func Settings() []Setting { return table }
 var table = buildTable()
 
 func buildTable() []Setting {
-	all := slices.Concat(serverSettings(), storeSettings(), providerSettings(), marketSettings(), replaySettings(), engineSettings())
+	all := slices.Concat(serverSettings(), limitSettings(), storeSettings(), providerSettings(), marketSettings(), replaySettings(), engineSettings())
 	for i := range all {
 		s := &all[i]
 		name := "VELOCIMETER_" + strings.ToUpper(strings.NewReplacer(".", "_").Replace(s.Path))
@@ -62,6 +62,14 @@ func serverSettings() []Setting {
 			set: address(func(c *Config) *string { return &c.AdminListen }),
 		},
 		{
+			Path: "tls.cert", Flag: "tls-cert", Used: Serve, Help: "PEM file of the certificate chain: REST and streams are then served over TLS",
+			set: text(func(c *Config) *string { return &c.TLS.Cert }),
+		},
+		{
+			Path: "tls.key", Flag: "tls-key", Used: Serve, Help: "PEM file of the certificate's private key",
+			set: text(func(c *Config) *string { return &c.TLS.Key }),
+		},
+		{
 			Path: "data", Flag: "data", Default: "./velocimeter-data", Used: Serve, Help: "folder of the store",
 			set: text(func(c *Config) *string { return &c.Data }),
 		},
@@ -77,6 +85,11 @@ func serverSettings() []Setting {
 			Path: "allow_insecure_permissions", Default: "false", Bool: true, Used: Serve, Help: "let others read a configuration file that holds keys",
 			set: boolean(func(c *Config) *bool { return &c.AllowInsecurePermissions }),
 		},
+	}
+}
+
+func limitSettings() []Setting {
+	return []Setting{
 		{
 			Path: "limits.connections", Default: "20000", Used: Serve, Help: "stream connections at most",
 			set: integer(func(c *Config) *int { return &c.Limits.Connections }, 1, 1_000_000),
