@@ -52,12 +52,19 @@ func (r *reader) wide() uint64 {
 		return r.last()
 	}
 	x := binary.LittleEndian.Uint64(r.p[r.at:])
-	ends := ^x & 0x8080_8080_8080_8080
+	ends := ^x & varintEnds
 	if ends == 0 {
 		return r.last()
 	}
 	r.at += bits.TrailingZeros64(ends)/8 + 1
-	x &= ends ^ (ends - 1)
+	return unpack(x & (ends ^ (ends - 1)))
+}
+
+// varintEnds has the bits that the last byte of a varint lacks.
+const varintEnds = 0x8080_8080_8080_8080
+
+// unpack joins the seven bits of each of eight bytes.
+func unpack(x uint64) uint64 {
 	x = x&0x007f_007f_007f_007f | x&0x7f00_7f00_7f00_7f00>>1
 	x = x&0x0000_3fff_0000_3fff | x&0x3fff_0000_3fff_0000>>2
 	return x&0x0fff_ffff | x&0x0fff_ffff_0000_0000>>4
@@ -199,32 +206,63 @@ func (b *binaryRows) rows(n int) error {
 
 func (b *binaryRows) broken(what string) error { return &ProtocolError{b.c.number, what} }
 
-// row reads the columns of a row.
+// row reads the columns of a row. Nearly all are numbers of at most eight bytes
+// that are not the last of the message; those are read here, without a call.
 func (b *binaryRows) row(row int32, cols, special uint64) (fields market.Mask, err error) {
-	l, r := b.c.layout, &b.r
+	l := b.c.layout
+	p, at := b.r.p, b.r.at
 	vals := b.c.vals[int(row)*l.numeric:][:l.numeric]
 	b.own = false
 	for ; cols != 0; cols &= cols - 1 {
 		bit := cols & -cols
 		col := &l.cols[bits.TrailingZeros64(cols)]
 		fields |= col.bit
-		if l.numbers&bit == 0 {
-			if err := b.name(row, col); err != nil {
-				return fields, err
+		if l.numbers&bit != 0 && at+8 < len(p) && special&bit == 0 && b.chained {
+			v := &vals[col.slot]
+			base, exp := v.Mant, int(v.Exp)
+			k := exp - col.exponent(*v)
+			x := binary.LittleEndian.Uint64(p[at:])
+			if ends := ^x & varintEnds; ends != 0 && uint(k) <= market.MaxDigits && magnitude(base) <= fitting[k] && exp-k >= minExp {
+				base *= int64(pow10[k])
+				diff := unzigzag(unpack(x & (ends ^ (ends - 1))))
+				sum := base + diff
+				if (base^sum)&(diff^sum) >= 0 && sum%10 != 0 && exp != int(market.NullExp) {
+					at += bits.TrailingZeros64(ends)/8 + 1
+					v.Mant, v.Exp = sum, int8(exp-k)
+					continue
+				}
 			}
-			continue
 		}
-		v, ok := &vals[col.slot], b.chained
-		if special&bit != 0 {
-			*v, ok = r.number(col)
-		} else if ok {
-			*v, ok = r.difference(*v, col)
+		b.r.at = at
+		if l.numbers&special&bit != 0 {
+			v, ok := b.r.number(col)
+			if !ok {
+				return fields, b.broken("a number that cannot be: " + col.field.String())
+			}
+			vals[col.slot] = v
+		} else if err := b.column(row, vals, col, l.numbers&bit != 0); err != nil {
+			return fields, err
 		}
-		if !ok {
-			return fields, b.broken("a number that cannot be: " + col.field.String())
-		}
+		at = b.r.at
 	}
+	b.r.at = at
 	return fields, nil
+}
+
+// column reads a difference of any kind, or what is no number.
+func (b *binaryRows) column(row int32, vals []market.Decimal, col *column, number bool) error {
+	if !number {
+		return b.name(row, col)
+	}
+	v, ok := vals[col.slot], b.chained
+	if ok {
+		v, ok = b.r.difference(v, col)
+	}
+	if !ok {
+		return b.broken("a difference that cannot be: " + col.field.String())
+	}
+	vals[col.slot] = v
+	return nil
 }
 
 // number reads an absolute value.

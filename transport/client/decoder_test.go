@@ -230,3 +230,34 @@ func TestChecksums(t *testing.T) {
 		t.Errorf("%+v", ev.Check)
 	}
 }
+
+// TestAllocations holds the promise that deltas of known rows cost no memory.
+func TestAllocations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector allocates")
+	}
+	for name, walk := range walks {
+		d := joined(t, walk.options)
+		l := d.Channel(12).Layout()
+		now := world{1: l.randomRow(rand.New(rand.NewPCG(1, 2))), 2: l.randomRow(rand.New(rand.NewPCG(3, 4)))}
+		m := message{ch: 12, seq: 813, absolute: true, snapshot: true, rows: now.ids(), now: now, masks: map[market.ID]market.Mask{
+			1: market.MaskOf(market.FieldPrice, market.FieldRank, market.FieldFlags), 2: market.MaskOf(market.FieldPrice, market.FieldFreshness),
+		}}
+		apply := func() {
+			text, bin := walk.encode(&m, l)
+			if _, err := d.Apply(text, bin); err != nil {
+				t.Fatal(name, err)
+			}
+		}
+		apply()
+		m.snapshot, m.prev, m.before = false, 813, now
+		text, bin := walk.encode(&m, l)
+		if n := testing.AllocsPerRun(100, func() {
+			if _, err := d.Apply(text, bin); err != nil {
+				t.Fatal(name, err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: a delta takes %v allocations", name, n)
+		}
+	}
+}

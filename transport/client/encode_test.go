@@ -225,7 +225,7 @@ func (m *message) binaryRow(dst []byte, id market.ID, mask market.Mask, l *Layou
 		}
 		v := now.vals[c.field]
 		if !m.absolute && old != nil {
-			if d, ok := difference(old.vals[c.field], v, &c); ok {
+			if d, ok := textDifference(old.vals[c.field], v, &c); ok {
 				body = binary.AppendVarint(body, d)
 				continue
 			}
@@ -242,8 +242,8 @@ func (m *message) binaryRow(dst []byte, id market.ID, mask market.Mask, l *Layou
 	return append(binary.AppendUvarint(binary.AppendUvarint(dst, cols<<1|1), special), body...)
 }
 
-// difference is written down from the text: the exponent by the kind of column.
-func difference(old, v market.Decimal, c *column) (int64, bool) {
+// textDifference is written down from the text: the exponent by the kind of column.
+func textDifference(old, v market.Decimal, c *column) (int64, bool) {
 	if old.IsNull() || v.IsNull() {
 		return 0, false
 	}

@@ -19,15 +19,16 @@ const (
 
 // column is what the decoder knows about a column of a layout.
 type column struct {
-	field market.Field
-	bit   market.Mask
-	kind  market.Kind
-	ref   reference
-	scale int8  // refScale
-	width int   // refDigits
-	slot  int32 // index among the numeric values of a row; -1 for what is kept apart
-	names []string
-	null  int64 // number of "no value" of an enum
+	field   market.Field
+	bit     market.Mask
+	kind    market.Kind
+	slot    int32 // index among the numeric values of a row; -1 for what is kept apart
+	width   int   // refDigits
+	ref     reference
+	scale   int8 // refScale
+	decimal bool
+	names   []string
+	null    int64 // number of "no value" of an enum
 }
 
 // Layout is the columns of a channel, in the order of the binary encoding: the
@@ -77,7 +78,7 @@ func (l *Layout) same(m *Layout) bool { return l.fields == m.fields && l.compact
 
 func (l *Layout) add(f market.Field, slot int32) {
 	spec := f.Spec()
-	c := column{field: f, bit: f.Bit(), kind: spec.Kind, slot: slot, names: market.EnumNames(f)}
+	c := column{field: f, bit: f.Bit(), kind: spec.Kind, decimal: spec.Kind == market.KindDecimal, slot: slot, names: market.EnumNames(f)}
 	if len(c.names) > 0 && c.names[0] != "" && f != market.FieldSource {
 		c.null = -1
 	}

@@ -122,7 +122,7 @@ func (c *channel) compose(h *Hub, l *leaf) *message {
 	m := &message{prev: c.seq, from: l.from, seq: l.seq()}
 	// Rows of the leaf are differences from its start, where the members are,
 	// unless the page went on while all of them were busy.
-	m.absolute = !c.page.binary() || l.from != c.through
+	m.absolute = !c.page.stepwise() || l.from != c.through
 	if c.collect(h, l, m, c.through) == nil {
 		return nil
 	}
@@ -141,7 +141,7 @@ func (c *channel) collect(h *Hub, l *leaf, m *message, since uint64) *message {
 	}
 	p := c.parts(l, m)
 	defer putParts(p)
-	ready := l.rows != nil && !m.snapshot && since >= l.from && (!m.absolute || !c.page.binary())
+	ready := l.rows != nil && !m.snapshot && since >= l.from && (!m.absolute || !c.page.stepwise())
 	n := 0
 	c.sel.each(l.order, 0, func(i int) bool {
 		var row []byte

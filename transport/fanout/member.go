@@ -200,7 +200,7 @@ func (s *Session) nextPrivate(m *member, now time.Time) bool {
 	switch seq := l.seq(); {
 	case seq > m.through:
 		m.job = job{active: true, at: l, since: m.through, seq: seq}
-		m.job.rows = l.from == m.through && !m.loose || l.from <= m.through && !m.ch.page.binary()
+		m.job.rows = l.from == m.through && !m.loose || l.from <= m.through && !m.page.stepwise()
 		if !m.job.rows && !m.loose {
 			s.conflated(m)
 		}

@@ -102,7 +102,7 @@ func (p *page) build(r *round, last *leaf) *leaf {
 	}
 	l.head = wire.HeadOf(r.board, 0)
 	l.head.Encoding = p.format.Encoding
-	if p.binary() && p.deadband == 0 {
+	if p.stepwise() && p.deadband == 0 {
 		p.board = r.board
 	}
 	return l
@@ -157,7 +157,11 @@ func (p *page) changed(l, last *leaf, i int) (s *market.Snapshot, mask market.Ma
 	if mask = changedSince(s, last.seq()); mask == 0 || mask == market.AllFields || p.board == nil {
 		return s, mask, nil
 	}
-	return s, mask, l.order.token(p.board, i)
+	old = l.order.token(p.board, i)
+	if old != nil && !p.binary() {
+		mask = wire.Differing(s, old, mask, &p.format)
+	}
+	return s, mask, old
 }
 
 // encode appends the body of a row: differences from old, absolute where old is
@@ -188,6 +192,11 @@ func (l *leaf) token(i int) *market.Snapshot {
 
 // binary reports whether rows may be differences.
 func (p *page) binary() bool { return p.format.Encoding == wire.EncodingBinary }
+
+// stepwise reports whether the rows of a leaf say only what is different from the
+// leaf before as it was shown: a client must have had exactly that. Binary rows
+// are differences, and compact digits leave out what looks the same.
+func (p *page) stepwise() bool { return p.binary() || p.format.Digits == wire.DigitsCompact }
 
 // row appends the whole row of the i-th token, or what of it is newer than since.
 func (p *page) row(dst []byte, l *leaf, i int, whole bool, since uint64) []byte {

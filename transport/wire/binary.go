@@ -15,15 +15,17 @@ import (
 // prev is the token as the channel's previous message showed it: decimals are
 // then written as differences, and what is not different with the format's
 // digits is left out. Without prev all is absolute, as it must be in messages
-// with Head.Absolute. A row with every field of the format is absolute and
-// replaces the client's in either. source is treated as by AppendRow, and where
-// nothing is to be told dst comes back as it was.
+// with Head.Absolute and may be in no others, but for whole rows: a row with
+// every field of the format is absolute and replaces the client's in either.
+// source is treated as by AppendRow, and where nothing is to be told dst comes
+// back as it was.
 func AppendBinary(dst []byte, s, prev *market.Snapshot, mask market.Mask, f *Format, source market.Source) []byte {
 	fields := mask & f.Fields
 	if prev == nil || fields == f.Fields {
 		return appendAbsolute(dst, s, withSource(fields, mask, s, source), f)
 	}
-	return appendDifferences(dst, s, prev, withSource(differing(s, prev, fields, f), mask, s, source), f)
+	r := differences{dst: append(dst, 0), start: len(dst), f: f}
+	return r.row(s, prev, mask, source)
 }
 
 func appendAbsolute(dst []byte, s *market.Snapshot, mask market.Mask, f *Format) []byte {
@@ -44,44 +46,85 @@ func appendAbsolute(dst []byte, s *market.Snapshot, mask market.Mask, f *Format)
 	return appendBytes(dst, s, mask)
 }
 
-// appendDifferences writes the values first and moves them to make room for
-// the masks, which are known only then.
-func appendDifferences(dst []byte, s, prev *market.Snapshot, mask market.Mask, f *Format) []byte {
-	if mask == 0 {
-		return dst
+// differences is a row that is being written: the values first, and then the
+// masks, which are known only then, before them.
+type differences struct {
+	dst           []byte
+	start         int // where the row begins, with one byte kept for the masks
+	f             *Format
+	told, special market.Mask
+}
+
+func (r *differences) row(s, prev *market.Snapshot, mask market.Mask, source market.Source) []byte {
+	fields, moved, foreign := mask&r.f.Fields, mask&sourceBit, market.Mask(0)
+	if s.Source() != source {
+		foreign = sourceBit
 	}
-	start, special := len(dst), market.Mask(0)
-	for m := mask & market.NumericFields; m != 0; m &= m - 1 {
-		i := bits.TrailingZeros64(uint64(m))
-		c := &columns[i]
+	r.numeric(s, prev, fields&market.NumericFields|foreign&r.f.Fields, foreign)
+	texts := differing(s, prev, fields)
+	if (r.told&^foreign)|moved|texts == 0 {
+		return r.dst[:r.start] // nothing that the row's being there could say
+	}
+	if r.told&sourceBit == 0 && (foreign != 0 || r.told|texts == 0) {
+		r.dst = appendUvarint(r.dst, uint64(s.Source()))
+		r.told |= sourceBit
+	}
+	r.dst = appendBytes(r.dst, s, texts)
+	r.told |= texts
+	return r.masks()
+}
+
+// numeric writes what differs of the numeric fields, and always those of forced.
+func (r *differences) numeric(s, prev *market.Snapshot, fields, forced market.Mask) {
+	digits := r.f.Digits
+	for ; fields != 0; fields &= fields - 1 {
+		i := bits.TrailingZeros64(uint64(fields))
+		bit := fields & -fields
 		v := market.Decimal{Mant: s.Mant[i], Exp: s.Exp[i]}
-		if c.numbered() {
-			dst = appendUvarint(dst, uint64(v.Mant))
+		old := market.Decimal{Mant: prev.Mant[i], Exp: prev.Exp[i]}
+		if v == old && bit&forced == 0 {
 			continue
 		}
-		v = c.published(v, f.Digits)
-		old := c.published(market.Decimal{Mant: prev.Mant[i], Exp: prev.Exp[i]}, f.Digits)
-		if d, ok := c.difference(v, old, f.Digits); ok {
-			dst = appendVarint(dst, d)
+		c := &columns[i]
+		if c.numbered() {
+			r.dst = appendUvarint(r.dst, uint64(v.Mant))
+			r.told |= bit
+			continue
+		}
+		if digits != DigitsFull {
+			if v, old = c.published(v, digits), c.published(old, digits); v == old {
+				continue
+			}
+		}
+		r.told |= bit
+		if d, ok := c.difference(v, old, digits); ok {
+			r.dst = appendVarint(r.dst, d)
 		} else {
-			special |= 1 << i
-			dst = appendValue(dst, v)
+			r.special |= bit
+			r.dst = appendValue(r.dst, v)
 		}
 	}
-	dst = appendBytes(dst, s, mask)
+}
+
+// masks puts the masks before the values.
+func (r *differences) masks() []byte {
+	columns := pack(r.told, r.f) << 1
+	if columns < 0x80 && r.special == 0 {
+		r.dst[r.start] = byte(columns)
+		return r.dst
+	}
 	var room [2 * binary.MaxVarintLen64]byte
 	head := room[:0]
-	if special == 0 {
-		head = appendUvarint(head, pack(mask, f)<<1)
+	if r.special == 0 {
+		head = appendUvarint(head, columns)
 	} else {
-		head = appendUvarint(head, pack(mask, f)<<1|1)
-		head = appendUvarint(head, pack(special, f))
+		head = appendUvarint(appendUvarint(head, columns|1), pack(r.special, r.f))
 	}
-	n := len(dst)
-	dst = append(dst, head...)
-	copy(dst[start+len(head):], dst[start:n])
-	copy(dst[start:], head)
-	return dst
+	n := len(r.dst)
+	r.dst = append(r.dst, head[1:]...)
+	copy(r.dst[r.start+len(head):], r.dst[r.start+1:n])
+	copy(r.dst[r.start:], head)
+	return r.dst
 }
 
 // numbered reports whether values are plain numbers without sign, exponent or
@@ -137,41 +180,33 @@ func scaled(d market.Decimal, e int) (mant int64, ok bool) {
 	return d.Mant * int64(pow10[k]), true
 }
 
-// differing returns the fields in which s and prev differ as the format shows
-// them.
-func differing(s, prev *market.Snapshot, fields market.Mask, f *Format) market.Mask {
-	out := fields & market.TextFields
-	if out != 0 {
-		a, b := texts(s), texts(prev)
-		for i := range a {
-			if a[i] == b[i] {
-				out &^= (market.FieldSymbol + market.Field(i)).Bit()
-			}
+// differing returns the texts among fields in which s and prev differ.
+func differing(s, prev *market.Snapshot, fields market.Mask) market.Mask {
+	fields &= market.TextFields
+	if fields == 0 {
+		return 0
+	}
+	a, b := texts(s), texts(prev)
+	for i := range a {
+		if a[i] == b[i] {
+			fields &^= (market.FieldSymbol + market.Field(i)).Bit()
 		}
 	}
-	for m := fields & market.NumericFields; m != 0; m &= m - 1 {
-		i := bits.TrailingZeros64(uint64(m))
-		v := market.Decimal{Mant: s.Mant[i], Exp: s.Exp[i]}
-		old := market.Decimal{Mant: prev.Mant[i], Exp: prev.Exp[i]}
-		if v == old {
-			continue
-		}
-		if c := &columns[i]; f.Digits == DigitsFull || c.round == asPublished || c.published(v, f.Digits) != c.published(old, f.Digits) {
-			out |= 1 << i
-		}
-	}
-	return out
+	return fields
 }
 
 // pack turns a set of fields into a set of the format's columns: its numeric
 // fields, source where that is none of them, the texts.
 func pack(mask market.Mask, f *Format) uint64 {
-	numeric := uint64((f.Fields & market.NumericFields) | market.FieldSource.Bit())
-	if f.Fields&market.FieldSource.Bit() != 0 {
+	if first := f.Fields &^ (f.Fields + 1); mask&^first == 0 && first&^market.NumericFields == 0 {
+		return uint64(mask) // all among the first columns, which are the first fields
+	}
+	numeric := uint64((f.Fields & market.NumericFields) | sourceBit)
+	if f.Fields&sourceBit != 0 {
 		return extract(uint64(mask&market.NumericFields), numeric) |
 			uint64(mask>>market.NumNumeric)<<bits.OnesCount64(numeric)
 	}
-	own := numeric &^ uint64(market.FieldSource.Bit())
+	own := numeric &^ uint64(sourceBit)
 	n := bits.OnesCount64(own)
 	source := uint64(mask) >> (market.FieldSource - 1) & 1
 	return extract(uint64(mask)&own, own) | source<<n | uint64(mask>>market.NumNumeric)<<(n+1)

@@ -105,6 +105,16 @@ func (s *scene) add(name string, absolute bool, source market.Source, changes []
 	s.message(name, message)
 }
 
+// heal repeats the position with a whole row.
+func (s *scene) heal(name string, token *market.Snapshot) {
+	s.t.Helper()
+	head := wire.HeadOf(boardAt(s.seq), 12)
+	head.Encoding, head.Absolute, head.Prev = wire.EncodingBinary, true, s.seq
+	p := wire.Parts{Head: head, Emit: func(part []byte, _ bool) { s.message(name, part) }}
+	p.RowOf(token.ID, wire.AppendBinary(nil, token, nil, market.AllFields, &s.format, market.SourceMarket))
+	p.End(nil)
+}
+
 func (s *scene) message(name string, message []byte) {
 	s.t.Helper()
 	v := binaryVector{Name: name, Effective: s.effective(), Before: s.held, Message: hex.EncodeToString(message)}
@@ -168,6 +178,11 @@ func binaryExamples(t *testing.T) []binaryVector {
 	eth := with(btc, market.FieldPrice, "3001.5", market.FieldRank, "2")
 	eth.ID, eth.Info = 1027, &market.Info{Symbol: "ETH", Name: "Ethereum", Slug: "ethereum"}
 	s.add("compact: a whole row in a delta of differences, another token removed", false, m, []*market.Snapshot{eth}, 2)
+	s.heal("compact: a repeat of the position", eth)
+	eth = with(eth, market.FieldPrice, "0", market.FieldVolume24h, "0")
+	s.add("compact: two zeros", false, m, []*market.Snapshot{eth})
+	eth = with(eth, market.FieldPrice, "0.00001234", market.FieldVolume24h, "5")
+	s.add("compact: differences from zero", false, m, []*market.Snapshot{eth})
 	s.message("channel heartbeat", wire.AppendChannelHeartbeat(nil, wire.EncodingBinary, 12, 829))
 
 	all := s.all

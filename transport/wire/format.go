@@ -1,6 +1,10 @@
 package wire
 
-import "github.com/velocimeter/velocimeter/engine/market"
+import (
+	"math/bits"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+)
 
 // Digits says how many digits of a number are sent.
 type Digits uint8
@@ -134,6 +138,23 @@ func (c *column) published(v market.Decimal, d Digits) market.Decimal {
 	case asPublished:
 	}
 	return v
+}
+
+// Differing returns mask without the numeric fields in which s and prev look the
+// same with the format's digits: compact ones hide small moves.
+func Differing(s, prev *market.Snapshot, mask market.Mask, f *Format) market.Mask {
+	if f.Digits == DigitsFull {
+		return mask
+	}
+	for m := mask & f.Fields & market.NumericFields; m != 0; m &= m - 1 {
+		i := bits.TrailingZeros64(uint64(m))
+		v := market.Decimal{Mant: s.Mant[i], Exp: s.Exp[i]}
+		old := market.Decimal{Mant: prev.Mant[i], Exp: prev.Exp[i]}
+		if columns[i].published(v, f.Digits) == columns[i].published(old, f.Digits) {
+			mask &^= 1 << i
+		}
+	}
+	return mask
 }
 
 // reference returns the exponent that differences from old are written in: one

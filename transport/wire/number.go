@@ -143,11 +143,7 @@ func appendDecimal(dst []byte, d market.Decimal) []byte {
 		dst = append(dst, '-')
 	}
 	if d.Exp >= 0 {
-		dst = appendNatural(dst, m)
-		for range d.Exp {
-			dst = append(dst, '0')
-		}
-		return dst
+		return appendWhole(dst, m, int(d.Exp))
 	}
 	n := countDigits(m)
 	point := n + int(d.Exp)
@@ -168,6 +164,20 @@ func appendDecimal(dst []byte, d market.Decimal) []byte {
 	putDigits(out, whole, point)
 	out[point] = '.'
 	putDigits(out[point+1:], m-whole*pow10[n-point], n-point)
+	return dst
+}
+
+// appendWhole appends m and some zeros.
+func appendWhole(dst []byte, m uint64, trailing int) []byte {
+	n, at := max(1, countDigits(m)), len(dst)
+	out := dst[at : at+window-1]
+	putDigits(out, m, n)
+	binary.LittleEndian.PutUint64(out[n:], zeroWord)
+	binary.LittleEndian.PutUint64(out[n+word:], zeroWord)
+	dst = dst[:at+n+min(trailing, 2*word)]
+	for ; trailing > 2*word; trailing-- {
+		dst = append(dst, '0')
+	}
 	return dst
 }
 

@@ -28,15 +28,16 @@ func AppendRow(dst []byte, s *market.Snapshot, mask market.Mask, f *Format, sour
 	return append(appendNumeric(dst, s, mask, f), '}')
 }
 
+const sourceBit = market.Mask(1) << (market.FieldSource - 1)
+
 // withSource adds the source to the fields of a row where it must be told; moved
 // holds what changed. It returns 0 where there is nothing to tell.
 func withSource(fields, moved market.Mask, s *market.Snapshot, source market.Source) market.Mask {
-	const bit = market.Mask(1) << (market.FieldSource - 1)
-	if fields == 0 && moved&bit == 0 {
+	if fields == 0 && moved&sourceBit == 0 {
 		return 0
 	}
 	if fields == 0 || s.Source() != source {
-		fields |= bit
+		fields |= sourceBit
 	}
 	return fields
 }

@@ -1,7 +1,6 @@
 package wire_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -16,7 +15,6 @@ type channel struct {
 	format  wire.Format
 	replica *wiretest.Replica
 	last    *market.Board // what the previous message showed
-	differ  bool          // differences may be sent
 	rows    int
 	bytes   int // of bodies
 }
@@ -84,6 +82,9 @@ func (c *channel) row(dst []byte, s *market.Snapshot, source market.Source, diff
 	case mask == 0:
 		return dst
 	case c.format.Encoding == wire.EncodingJSON:
+		if old != nil {
+			mask = wire.Differing(s, old, mask, &c.format)
+		}
 		return wire.AppendRow(dst, s, mask, &c.format, source)
 	case !differences:
 		old = nil
@@ -112,7 +113,7 @@ func formats(f wire.Format) (all []wire.Format) {
 func TestTrip(t *testing.T) {
 	ticks := 40
 	if testing.Short() {
-		ticks = 12
+		ticks = 8
 	}
 	f := func(m *wiretest.Market, seed uint64, format wire.Format) {
 		t.Helper()
@@ -146,23 +147,5 @@ func TestTrip(t *testing.T) {
 				f(wiretest.NewCalmMarket(seed, 25), seed, format)
 			}
 		}
-	}
-}
-
-// TestSmallTicks measures what a changed row of view quote takes.
-func TestSmallTicks(t *testing.T) {
-	for _, format := range formats(wire.ViewFormat(market.ViewQuote)) {
-		m, c := wiretest.NewCalmMarket(1, 2000), newChannel(t, format)
-		for tick := range 12 {
-			if tick == 2 {
-				c.rows, c.bytes, c.replica.Bytes = 0, 0, 0
-			}
-			if err := c.send(m.Board(), tick > 1); err != nil {
-				t.Fatal(err)
-			}
-			m.Tick()
-		}
-		name := fmt.Sprint(format.Encoding, " ", format.Shape, " ", format.Digits, " ", format.Numbers)
-		t.Logf("%-30s %5.1f bytes a row, %5.1f with heads and ids", name, float64(c.bytes)/float64(c.rows), float64(c.replica.Bytes)/float64(c.rows))
 	}
 }
