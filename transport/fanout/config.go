@@ -28,7 +28,7 @@ type Config struct {
 	Lanes       int           // shares of the connections that are served at the same time; GOMAXPROCS
 	Heartbeat   time.Duration // silence after which a heartbeat is due; 15 s
 	Stall       time.Duration // longest time that at most Batch bytes may take to be written; 30 s, then close 4000
-	Batch       int           // bytes handed to a link at once; 64 KiB
+	Batch       int           // bytes handed to a link at once, but for the last frame; 16 KiB, so that a stalled connection holds no more than 64 KiB
 	Control     int           // bytes of answers waiting for a slow reader; 256 KiB, more closes 4000
 	RetrySpread time.Duration // width of the random retry_ms at shutdown; 5 s
 
@@ -54,7 +54,7 @@ func (c *Config) setDefaults() {
 	def(&c.Lanes, runtime.GOMAXPROCS(0))
 	def(&c.Heartbeat, 15*time.Second)
 	def(&c.Stall, 30*time.Second)
-	def(&c.Batch, 64<<10)
+	def(&c.Batch, 16<<10)
 	def(&c.Control, 256<<10)
 	def(&c.RetrySpread, 5*time.Second)
 	if c.Logger == nil {

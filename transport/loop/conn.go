@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"bytes"
 	"math"
 	"net"
 	"sync"
@@ -87,8 +86,11 @@ func (c *Conn) TryWrite(batch []fanout.Chunk) (pending bool) {
 	return true
 }
 
-// Control writes a frame between others, at the next border: the newest one
-// where one waits already. A connection that is closing drops it.
+// urgentMost bounds the control frames that wait, in bytes.
+const urgentMost = 2 << 10
+
+// Control writes a frame between others, at the next border. Where many wait
+// already it replaces them. A connection that is closing drops it.
 func (c *Conn) Control(frame []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,7 +101,11 @@ func (c *Conn) Control(frame []byte) {
 		c.writeBatch([]fanout.Chunk{{Bytes: frame}})
 		return
 	}
-	c.hold().urgent = bytes.Clone(frame)
+	out := c.hold()
+	if len(out.urgent)+len(frame) > urgentMost {
+		out.urgent = nil
+	}
+	out.urgent = append(out.urgent, frame...)
 	if c.stream != nil {
 		c.stream.signal()
 	}

@@ -32,8 +32,8 @@ func (g *Group) Open(c *Conn, nc net.Conn, h Handler) {
 		return
 	}
 	s := &stream{c: c, nc: nc, below: nc, plain: plain, wake: make(chan struct{}, 1), written: make(chan struct{})}
-	if t, ok := nc.(*tls.Conn); ok {
-		s.below = t.NetConn()
+	if tcp != nil {
+		s.below = tcp
 	}
 	if plain && tcp != nil {
 		s.half = tcp.CloseWrite

@@ -20,8 +20,9 @@ var scratchPool = sync.Pool{New: func() any { return &scratch{make([]byte, 0, wr
 type pending struct {
 	parts  [][]byte // the first may begin inside a frame
 	cut    int      // bytes of the first part until the next border; 0 at one
-	urgent []byte   // goes out at the next border
+	urgent []byte   // frames that go out at the next border
 	final  []byte   // the last frame: nothing but the frame that is begun comes before
+	grace  bool     // what was taken before the last frame may still go
 	since  int64
 }
 
@@ -65,7 +66,7 @@ func (p *pending) settle() bool {
 	if p.cut > 0 {
 		return true
 	}
-	if p.final != nil {
+	if p.final != nil && (!p.grace || len(p.parts) == 0) {
 		clear(p.parts)
 		p.parts, p.final = append(p.parts[:0], p.final), nil
 	}
@@ -79,7 +80,7 @@ func (p *pending) settle() bool {
 // into s. settle was called before.
 func (p *pending) next(s *scratch) []byte {
 	first := p.parts[0]
-	if p.cut > 0 && (p.urgent != nil || p.final != nil) {
+	if p.cut > 0 && (p.urgent != nil || p.final != nil && !p.grace) {
 		return first[:min(p.cut, writeMost)]
 	}
 	if len(first) >= writeMost || len(p.parts) == 1 {

@@ -84,6 +84,7 @@ func TestStalledMemory(t *testing.T) {
 		total := 0
 		for idle := time.Now(); time.Since(idle) < 300*time.Millisecond; {
 			if p.Pending() {
+				<-time.After(time.Millisecond)
 				continue
 			}
 			for !p.TryWrite(one(frame(1, size-4))) {

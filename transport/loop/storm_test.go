@@ -41,15 +41,22 @@ func (s *storm) Written() {
 		s.t.Error("nothing was pending")
 	}
 }
-func (s *storm) Expired() { s.expires.Add(1); s.SetTimer(rand.N(300 * time.Millisecond)) }
+
+func (s *storm) Expired() {
+	s.expires.Add(1)
+	s.SetTimer(rand.N(300 * time.Millisecond))
+}
+
 func (s *storm) Gone() {
 	if s.gone.Swap(true) {
 		s.t.Error("gone twice")
 	}
 	s.onGone()
 }
-func (s *storm) Panicked(reason any)        { s.t.Error(reason) }
-func (s *storm) Border(p []byte, n int) int { return (new(probe)).Border(p, n) }
+
+func (s *storm) Panicked(reason any) { s.t.Error(reason) }
+
+func (s *storm) Border(p []byte, n int) int { return new(probe).Border(p, n) }
 
 // TestStorm opens and ends thousands of connections from both sides while others
 // write to them. Descriptors are used again all the time.
@@ -79,7 +86,7 @@ func testStorm(t *testing.T, cfg Config) {
 				select {
 				case <-stop:
 					return
-				default:
+				case <-time.After(50 * time.Microsecond):
 				}
 				mu.Lock()
 				var s *storm

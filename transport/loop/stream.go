@@ -12,16 +12,21 @@ import (
 type stream struct {
 	c       *Conn
 	nc      net.Conn
-	below   net.Conn     // what to close for a quick end: nc without its encryption
+	below   net.Conn     // what to close for a quick end: closing nc may have to write
 	plain   bool         // a write that was interrupted can go on
 	half    func() error // ends the sending direction of TCP; nil where there is none
 	wake    chan struct{}
 	written chan struct{} // closed when the writer is gone
+	graceBy time.Time     // until then what was taken before Finish may go out
 	resumed bool          // the write that Finish interrupted is settled
 }
 
 // longAgo is a deadline that ends a read or write at once.
 var longAgo = time.Unix(1, 0)
+
+// grace is how long Finish lets the writer go on, which comes after who asks for
+// a write. A peer that reads gets everything, as from a loop.
+const grace = 100 * time.Millisecond
 
 const readBuffer = 1 << 10 // bytes read at once by the reader of a stream
 
@@ -42,12 +47,14 @@ func at(due int64) time.Time {
 
 func (s *stream) rearm() { _ = s.nc.SetReadDeadline(at(s.c.due)) }
 
-// finish makes the writer look: at once where its write can be interrupted.
+// finish makes the writer look: soon where its write can be interrupted.
 func (s *stream) finish(first bool) {
 	if first {
 		s.rearm()
+		s.c.out.grace = true
+		s.graceBy = time.Now().Add(min(grace, s.c.group.cfg.CloseWait))
 		if s.plain {
-			_ = s.nc.SetWriteDeadline(longAgo)
+			_ = s.nc.SetWriteDeadline(s.graceBy)
 		} else {
 			_ = s.nc.SetWriteDeadline(at(s.c.due))
 		}
@@ -157,7 +164,7 @@ func (s *stream) step() bool {
 	if s.c.out != nil {
 		s.c.out.advance(n, s.c.handler.Border)
 	}
-	interrupted := errors.Is(err, os.ErrDeadlineExceeded) && s.c.phase == finishing && s.plain && !s.resumed
+	interrupted := errors.Is(err, os.ErrDeadlineExceeded) && s.c.phase == finishing && s.plain && !s.resumed && s.c.out != nil
 	if err != nil && !interrupted {
 		s.c.cut()
 	}
@@ -172,6 +179,10 @@ func (s *stream) pick(buf *scratch) (p []byte, done bool) {
 	if c.phase >= waiting {
 		return nil, false
 	}
+	if c.out != nil && c.phase == finishing && !s.resumed && !time.Now().Before(s.graceBy) {
+		c.out.grace, s.resumed = false, true
+		_ = s.nc.SetWriteDeadline(at(c.due))
+	}
 	if c.out == nil || !c.out.settle() {
 		c.out = nil
 		if c.phase == finishing {
@@ -183,9 +194,6 @@ func (s *stream) pick(buf *scratch) (p []byte, done bool) {
 	}
 	if c.phase == open {
 		_ = s.nc.SetWriteDeadline(time.Now().Add(c.group.cfg.WriteTimeout))
-	} else if !s.resumed {
-		s.resumed = true
-		_ = s.nc.SetWriteDeadline(at(c.due))
 	}
 	return c.out.next(buf), false
 }

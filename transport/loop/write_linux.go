@@ -62,15 +62,15 @@ func (c *Conn) send(p []byte) (sent int) {
 // writeBatch writes chunks, small ones copied together. What the kernel does not
 // take is kept; mu is held. It reports whether everything is out.
 func (c *Conn) writeBatch(batch []fanout.Chunk) (all bool) {
-	sent, whole := 0, true
+	var sent int
 	if len(batch) == 1 {
 		sent = c.send(batch[0].Bytes)
-		whole = sent == len(batch[0].Bytes)
+		all = sent == len(batch[0].Bytes)
 	} else {
-		sent, whole = c.writeJoined(batch)
+		sent, all = c.writeJoined(batch)
 	}
-	if whole || c.phase != open {
-		return whole
+	if all || c.phase != open {
+		return all
 	}
 	c.keep(batch, sent)
 	_ = c.tell(syscall.EPOLL_CTL_MOD)
@@ -78,7 +78,7 @@ func (c *Conn) writeBatch(batch []fanout.Chunk) (all bool) {
 	return false
 }
 
-func (c *Conn) writeJoined(batch []fanout.Chunk) (sent int, whole bool) {
+func (c *Conn) writeJoined(batch []fanout.Chunk) (sent int, all bool) {
 	s, _ := scratchPool.Get().(*scratch)
 	defer scratchPool.Put(s)
 	for i := 0; i < len(batch); {

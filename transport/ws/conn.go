@@ -3,6 +3,7 @@ package ws
 import (
 	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/velocimeter/velocimeter/transport/fanout"
@@ -45,6 +46,7 @@ type conn struct {
 	pongs   uint8
 	deflate bool // messages of the client may be compressed
 	deaf    bool // frames cannot be told apart any more, or the client's close frame came
+	closing atomic.Bool
 }
 
 var (
@@ -85,13 +87,16 @@ func (c *conn) safely(fn func()) {
 // Close implements fanout.Link: the rest of the frame that is being written and
 // the close frame get CloseWait, and so does the peer's answer.
 func (c *conn) Close(code wire.CloseCode, reason string) {
-	c.Finish(appendClose(nil, code, reason), false)
+	if c.closing.CompareAndSwap(false, true) {
+		c.Finish(appendClose(nil, code, reason), false)
+	}
 }
 
 // shut closes for a reason that the fan-out does not know.
 func (c *conn) shut(code wire.CloseCode, reason string) {
-	if c.Finish(appendClose(nil, code, reason), false) {
+	if c.closing.CompareAndSwap(false, true) {
 		c.session.Closing(code)
+		c.Finish(appendClose(nil, code, reason), false)
 	}
 }
 

@@ -63,7 +63,8 @@ func testHandshake(t *testing.T, cfg Config) {
 		t.Fatalf("got %v", res)
 	}
 	f(101, "Sec-WebSocket-Protocol: other\r\nSec-WebSocket-Protocol: velocimeter.v1.json")
-	if res := f(101, "Sec-WebSocket-Protocol: velocimeter.v1.bin, velocimeter.v1.json"); res.Get("Sec-WebSocket-Protocol") != "velocimeter.v1.bin" {
+	const both = "Sec-WebSocket-Protocol: velocimeter.v1.bin, velocimeter.v1.json\r\nSec-WebSocket-Extensions: permessage-deflate"
+	if res := f(101, both); res.Get("Sec-WebSocket-Protocol") != "velocimeter.v1.bin" || res.Get("Sec-WebSocket-Extensions") != "" {
 		t.Fatalf("got %v", res)
 	}
 	f(400, "Sec-WebSocket-Protocol: velocimeter.v1.jso")
@@ -383,7 +384,7 @@ func TestCloseAfterHalfAFrame(t *testing.T) {
 // batch, fast enough for what is left of a frame when the hub gives it up.
 func TestCloseAtTheNextBorder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := New(Config{}, fanout.New(fanout.Config{}, boards{wiretest.NewMarket(1, 400)}))
+		s := New(Config{}, fanout.New(fanout.Config{Batch: 64 << 10}, boards{wiretest.NewMarket(1, 400)}))
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan struct{})
 		go func() { s.hub.Run(ctx); close(ran) }()

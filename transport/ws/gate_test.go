@@ -130,7 +130,10 @@ func (r *recorder) closed(code wire.CloseCode) { r.code = int(code) }
 
 // run feeds a stream in pieces of n bytes and returns the close code.
 func (r *recorder) run(stream []byte, n int) int {
-	g := frameGate{limits: &clientLimits}
+	return r.feed(&frameGate{limits: &clientLimits}, stream, n)
+}
+
+func (r *recorder) feed(g *frameGate, stream []byte, n int) int {
 	for len(stream) > 0 {
 		k := min(n, len(stream))
 		if v := g.feed(stream[:k], r); v != nil {

@@ -30,7 +30,7 @@ func (c *conn) Input(p []byte) {
 
 func (c *conn) message(op byte, payload []byte) *violation {
 	switch {
-	case c.Closing():
+	case c.closing.Load():
 	case c.end.deliver != nil:
 		c.end.deliver(c, op, payload)
 	default:
@@ -70,7 +70,8 @@ func (c *conn) flood(count *uint8) bool {
 // closed answers the peer's close frame, or takes it for the answer to ours.
 func (c *conn) closed(code wire.CloseCode) {
 	c.deaf = true
-	if c.Finish(appendClose(nil, code, ""), true) {
+	if c.closing.CompareAndSwap(false, true) {
 		c.session.Closing(wire.CloseNormal)
 	}
+	c.Finish(appendClose(nil, code, ""), true)
 }

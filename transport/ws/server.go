@@ -35,7 +35,7 @@ func New(cfg Config, hub *fanout.Hub) *Server {
 	})}, hub: hub}
 	s.onPanic, s.onGone = s.panicked, s.conns.leave
 	s.upgrader = websocket.FastHTTPUpgrader{
-		Subprotocols:   []string{wire.SubprotocolJSON, subprotocolBinary},
+		Subprotocols:   []string{wire.SubprotocolJSON, wire.SubprotocolBinary},
 		ReadBufferSize: minBuffer, WriteBufferSize: minBuffer,
 		CheckOrigin: func(*fasthttp.RequestCtx) bool { return true }, // check did, more strictly
 		Error: func(ctx *fasthttp.RequestCtx, status int, reason error) {
@@ -78,23 +78,27 @@ func (s *Server) Serve(ctx *fasthttp.RequestCtx) {
 	}
 	// Where the answer cannot be written the connection is never handed over.
 	forgotten := time.AfterFunc(leaseWait, func() { s.dismiss(lease) })
-	err = s.upgrader.Upgrade(ctx, func(wc *websocket.Conn) {
+	err = s.upgrade(ctx, terms, func(nc net.Conn) {
 		if !forgotten.Stop() {
-			_ = wc.NetConn().Close()
+			_ = nc.Close()
 			return
 		}
-		defer s.rescue(wc.NetConn(), lease)
-		s.start(wc.NetConn(), lease, terms)
+		defer s.rescue(nc, lease)
+		s.start(nc, lease, terms)
 	})
-	if err != nil {
-		if forgotten.Stop() {
-			s.dismiss(lease)
-		}
-		return
+	if err != nil && forgotten.Stop() {
+		s.dismiss(lease)
 	}
-	if terms.deflate {
+}
+
+// upgrade answers a handshake that check let pass; start gets the connection once
+// the answer is written.
+func (s *Server) upgrade(ctx *fasthttp.RequestCtx, terms terms, start func(net.Conn)) error {
+	err := s.upgrader.Upgrade(ctx, func(wc *websocket.Conn) { start(wc.NetConn()) })
+	if err == nil && terms.deflate {
 		ctx.Response.Header.Set("Sec-WebSocket-Extensions", terms.extension())
 	}
+	return err
 }
 
 // admit counts the connection before the hub admits it: Wait misses none that

@@ -42,7 +42,7 @@ func (s *Server) check(ctx *fasthttp.RequestCtx) (t terms, r *refusal) {
 	if !ok {
 		return t, &refusal{
 			400, "unknown_subprotocol", "none of the offered sub-protocols is spoken",
-			"offer " + wire.SubprotocolJSON + ", " + subprotocolBinary + " or none", "", "",
+			"offer " + wire.SubprotocolJSON + ", " + wire.SubprotocolBinary + " or none", "", "",
 		}
 	}
 	h.Set("Connection", "Upgrade")
@@ -51,9 +51,10 @@ func (s *Server) check(ctx *fasthttp.RequestCtx) (t terms, r *refusal) {
 	if sub != "" {
 		h.Set("Sec-WebSocket-Protocol", sub)
 	}
-	t = negotiate(h.PeekAll("Sec-WebSocket-Extensions"))
-	t.binary = sub == subprotocolBinary
-	return t, nil
+	if sub == wire.SubprotocolBinary { // it is as short as it gets
+		return terms{binary: true}, nil
+	}
+	return negotiate(h.PeekAll("Sec-WebSocket-Extensions")), nil
 }
 
 // plain checks what does not depend on choices.
@@ -100,14 +101,11 @@ func validKey(key string) bool {
 	return err == nil && len(raw) == 16 && !strings.ContainsAny(key, "\r\n")
 }
 
-// subprotocolBinary is the sub-protocol of the binary encoding.
-const subprotocolBinary = "velocimeter.v1.bin"
-
 // subprotocol takes the first offered one that is spoken; "" where none is offered.
 func subprotocol(h *fasthttp.RequestHeader) (chosen string, ok bool) {
 	offered := values(h, "Sec-WebSocket-Protocol")
 	for _, name := range offered {
-		if name == wire.SubprotocolJSON || name == subprotocolBinary {
+		if name == wire.SubprotocolJSON || name == wire.SubprotocolBinary {
 			return name, true
 		}
 	}
