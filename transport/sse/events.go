@@ -3,6 +3,7 @@ package sse
 import (
 	"bytes"
 	"strconv"
+	"strings"
 
 	"github.com/velocimeter/velocimeter/transport/fanout"
 	"github.com/velocimeter/velocimeter/transport/wire"
@@ -19,7 +20,13 @@ var _ fanout.Framing = Events{}
 
 // Append implements fanout.Framing.
 func (e Events) Append(dst []byte, m *fanout.Message) []byte {
+	if m.Kind == wire.KindHeartbeat && m.Seq == 0 {
+		dst = append(dst, ": \n"...) // what proxies and old clients take for life
+	}
 	dst = append(append(append(dst, "event: "...), m.Kind.String()...), '\n')
+	if m.Kind == wire.KindDrain {
+		dst = append(append(append(dst, "retry: "...), retryOf(m.Body)...), '\n')
+	}
 	if m.Seq > 0 && m.Last {
 		dst = append(append(append(dst, "id: "...), e.Epoch...), ':')
 		dst = append(strconv.AppendUint(dst, m.Seq, 10), '\n')
@@ -31,6 +38,17 @@ func (e Events) Append(dst []byte, m *fanout.Message) []byte {
 
 // Compresses implements fanout.Framing.
 func (Events) Compresses() bool { return false }
+
+// retryOf returns the digits of retry_ms, the last member of a drain message: a
+// browser waits for as long as the event says and knows nothing of its data.
+func retryOf(drain []byte) []byte {
+	return bytes.TrimSuffix(drain[bytes.LastIndexByte(drain, ':')+1:], []byte{'}'})
+}
+
+// closing is the last thing on a stream, for people that look at one.
+func closing(code wire.CloseCode, reason string) []byte {
+	return []byte(": closed, " + strconv.Itoa(int(code)) + " " + reason + "\n\n")
+}
 
 // border returns how many bytes are left of the event that n bytes of p end in.
 func border(p []byte, n int) int {
@@ -46,8 +64,8 @@ func border(p []byte, n int) int {
 
 // position reads "<epoch>:<seq>".
 func position(text string) (*wire.Position, bool) {
-	at := bytes.LastIndexByte([]byte(text), ':')
-	if at <= 0 || at > wire.MaxID {
+	at := strings.LastIndexByte(text, ':')
+	if at <= 0 || at > wire.MaxID || len(text)-at > len(":9007199254740991") {
 		return nil, false
 	}
 	seq, err := strconv.ParseUint(text[at+1:], 10, 53)

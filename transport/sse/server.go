@@ -22,7 +22,7 @@ import (
 // Config sets times and sizes. The zero value of a member means its default.
 type Config struct {
 	Lifetime time.Duration // 1 h, and up to a tenth more: then the client shall come back
-	Retry    time.Duration // 3 s until a browser comes back by itself
+	Retry    time.Duration // 3 s, and up to half as much more, until a browser comes back by itself
 	// Find returns the token that a path names; nil where there is none.
 	Find func(text string) *market.Snapshot
 	// Logger receives panics; nil discards.
@@ -37,6 +37,7 @@ type Server struct {
 }
 
 // New returns a server for the hub's stream on the loops. It starts nothing.
+// fanout.Hub.Shutdown waits until the last stream is gone.
 func New(cfg Config, hub *fanout.Hub, loops *loop.Group) *Server {
 	if cfg.Lifetime == 0 {
 		cfg.Lifetime = time.Hour
@@ -68,15 +69,15 @@ const headWait = 5 * time.Second
 func (s *Server) serve(ctx *fasthttp.RequestCtx, token string) {
 	r, refused := s.check(ctx, token)
 	if refused != nil {
-		refused.answer(ctx)
-		return
-	}
-	lease, err := s.hub.Admit(fanout.Visitor{Addr: addrOf(ctx.RemoteAddr()), Over: "sse"})
-	if err != nil {
-		refusalOf(err).answer(ctx)
+		s.refuse(ctx, refused)
 		return
 	}
 	head := s.head(gate.RequestID(ctx))
+	lease, err := s.hub.Admit(fanout.Visitor{Addr: addrOf(ctx.RemoteAddr()), Over: "sse"})
+	if err != nil {
+		s.refuse(ctx, refusalOf(err))
+		return
+	}
 	forgotten := time.AfterFunc(leaseWait, lease.Release)
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(nc net.Conn) {
@@ -91,27 +92,53 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx, token string) {
 
 // check reads a request, or says why it is refused.
 func (s *Server) check(ctx *fasthttp.RequestCtx, token string) (*wire.Request, *refusal) {
-	if !accepts(ctx) {
-		return nil, &refusal{status: http.StatusNotAcceptable, code: "not_acceptable", detail: "this is an event stream", remed: "accept text/event-stream"}
+	switch {
+	case !ctx.IsGet():
+		return nil, refusedMethod
+	case !accepts(ctx):
+		return nil, refusedMedia
+	case !s.hub.Ready():
+		return nil, refusalOf(fanout.ErrNotReady)
+	case token == "":
+		return read(ctx, 0)
 	}
-	var id market.ID
-	if token != "" {
-		snap := s.cfg.Find(token)
-		if snap == nil {
-			return nil, &refusal{status: http.StatusNotFound, code: "token_not_found", detail: "no tracked token has this id or slug", remed: "find it with /api/v1/tokens?symbols= or ?search=; a path takes an id or a slug, not a symbol"}
-		}
-		id = snap.ID
+	snap := s.cfg.Find(token)
+	if snap == nil {
+		return nil, refusedToken
 	}
-	return read(ctx, id)
+	return read(ctx, snap.ID)
 }
+
+// refuse answers with the problem, and a browser that comes back at a bad moment
+// with when to try again: it would take the problem for the end.
+func (s *Server) refuse(ctx *fasthttp.RequestCtx, r *refusal) {
+	if r.status != http.StatusServiceUnavailable || len(ctx.Request.Header.Peek(lastEventID)) == 0 {
+		r.answer(ctx)
+		return
+	}
+	h := &ctx.Response.Header
+	h.SetContentType(contentType)
+	h.Set(fasthttp.HeaderCacheControl, cacheControl)
+	ctx.SetConnectionClose()
+	ctx.SetBody(Events{}.Append(nil, &fanout.Message{Kind: wire.KindDrain, Body: wire.AppendDrain(nil, 0, s.retry())}))
+}
+
+const (
+	contentType  = "text/event-stream"
+	cacheControl = "no-store, no-transform" // a proxy that compresses would hold events back
+)
 
 // head is what stands before the first event. The stream ends with the
 // connection.
 func (s *Server) head(request string) []byte {
-	return []byte("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n" +
+	return []byte("HTTP/1.1 200 OK\r\nContent-Type: " + contentType + "\r\nCache-Control: " + cacheControl + "\r\nConnection: close\r\n" +
 		"X-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\nVary: Origin\r\nX-Request-Id: " + request + "\r\n\r\n" +
-		"retry: " + strconv.FormatInt(s.cfg.Retry.Milliseconds(), 10) + "\n\n")
+		"retry: " + strconv.FormatInt(s.retry(), 10) + "\n\n")
 }
+
+// retry returns the milliseconds after which one client shall come back: not all
+// at the same time when the server is gone without a word.
+func (s *Server) retry() int64 { return (s.cfg.Retry + rand.N(s.cfg.Retry/2+1)).Milliseconds() }
 
 // rescue keeps a panic of the handover from taking the process along.
 func (s *Server) rescue(nc net.Conn, lease *fanout.Lease) {
@@ -126,7 +153,8 @@ func (s *Server) panicked(reason any) {
 	s.cfg.Logger.Error("event stream panicked", "reason", reason, "stack", string(debug.Stack()))
 }
 
-// start takes the connection over from the HTTP server.
+// start takes the connection over from the HTTP server. What the client sent
+// after its request stays in that server's buffer.
 func (s *Server) start(hijacked net.Conn, lease *fanout.Lease, r *wire.Request, head []byte) {
 	nc := hijacked
 	if u, ok := hijacked.(interface{ UnsafeConn() net.Conn }); ok {
@@ -139,51 +167,17 @@ func (s *Server) start(hijacked net.Conn, lease *fanout.Lease, r *wire.Request, 
 		return
 	}
 	_ = nc.SetWriteDeadline(time.Time{})
-	c := &conn{server: s}
+	c := &conn{server: s, lease: lease}
 	s.loops.Open(&c.Conn, nc, c)
-	epoch := s.hub.Epoch()
-	c.session = s.hub.Attach(c, fanout.Peer{Framing: Events{Epoch: epoch}, Lease: lease, Request: r})
+	defer c.Start() // after a panic as well: only the loop can close what Open took
+	defer c.rescue()
+	session := s.hub.Attach(c, fanout.Peer{Framing: Events{Epoch: s.hub.Epoch()}, Lease: lease, Request: r})
+	c.session = session
+	if c.refused {
+		session.Leave(wire.CloseRestart)
+	}
 	c.SetTimer(s.cfg.Lifetime + rand.N(s.cfg.Lifetime/10+1))
-	c.Conn.Start()
 }
-
-// conn is one event stream: the fan-out's link and the loop's handler.
-type conn struct {
-	loop.Conn
-	server  *Server
-	session *fanout.Session
-}
-
-var (
-	_ fanout.Link  = (*conn)(nil)
-	_ loop.Handler = (*conn)(nil)
-)
-
-// Close implements fanout.Link.
-func (c *conn) Close(code wire.CloseCode, reason string) {
-	c.Finish([]byte(": closed, "+strconv.Itoa(int(code))+" "+reason+"\n\n"), true)
-}
-
-// Input implements loop.Handler: a client has nothing more to say.
-func (c *conn) Input([]byte) {}
-
-// Written implements loop.Handler.
-func (c *conn) Written() { c.session.Written() }
-
-// Expired implements loop.Handler: the stream's lifetime is over.
-func (c *conn) Expired() { c.session.Leave(wire.CloseRestart) }
-
-// Gone implements loop.Handler.
-func (c *conn) Gone() { c.session.Detach() }
-
-// Panicked implements loop.Handler.
-func (c *conn) Panicked(reason any) {
-	c.server.panicked(reason)
-	c.Abort()
-}
-
-// Border implements loop.Handler.
-func (c *conn) Border(p []byte, n int) int { return border(p, n) }
 
 // addrOf returns the peer's address, or the zero one where it has no IP.
 func addrOf(a net.Addr) netip.Addr {
