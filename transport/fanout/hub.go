@@ -23,6 +23,7 @@ type Hub struct {
 	slotMu sync.Mutex
 	slot   []*market.Tick // not yet fanned out; only the newest where nobody wants every one
 	merged bool           // there were others between them
+	handed time.Time      // when the first that waits was handed over
 
 	lanes    []*lane
 	joined   atomic.Uint64 // sessions ever added
@@ -76,6 +77,9 @@ func (h *Hub) Publish(t *market.Tick) {
 			clear(h.slot)
 			h.slot, h.merged = h.slot[:0], true
 		}
+		if n == 0 {
+			h.handed = time.Now()
+		}
 		h.slot = append(h.slot, t)
 	}
 	h.slotMu.Unlock()
@@ -114,10 +118,14 @@ func (h *Hub) Run(ctx context.Context) {
 // step takes the waiting ticks and offers every session what it is due. It ends
 // when all of them have been asked, so that they go through the same rounds.
 func (h *Hub) step(now time.Time) {
-	if !h.advance(now) {
+	handed, moved := h.advance(now)
+	if !moved {
 		return
 	}
 	h.eachLane(func(b *batch, s *Session) { s.due(b, now) })
+	if !handed.IsZero() {
+		h.stats.took.Observe(time.Since(handed).Seconds())
+	}
 }
 
 // sweep looks after heartbeats and stalled writes.
@@ -125,17 +133,21 @@ func (h *Hub) sweep(now time.Time) {
 	h.eachLane(func(_ *batch, s *Session) { s.sweep(now) })
 }
 
-// advance makes the rounds that are due and reports whether there are any.
-func (h *Hub) advance(now time.Time) bool {
+// advance makes the rounds that are due and reports whether there are any, and
+// when the oldest of their ticks was handed over.
+func (h *Hub) advance(now time.Time) (handed time.Time, moved bool) {
 	h.slotMu.Lock()
 	merged := h.merged
+	if len(h.slot) > 0 {
+		handed = h.handed
+	}
 	h.pending, h.slot, h.merged = h.slot, h.pending[:0], false
 	h.slotMu.Unlock()
-	moved := h.advanceTicks(now, merged)
+	moved = h.advanceTicks(now, merged)
 	clear(h.pending)
 	newest := h.newest()
 	if newest == nil {
-		return false
+		return handed, false
 	}
 	h.deadline = time.Time{}
 	h.table.mu.Lock()
@@ -152,7 +164,7 @@ func (h *Hub) advance(now time.Time) bool {
 		}
 		moved = moved || p.cur.Load() != before
 	}
-	return moved
+	return handed, moved
 }
 
 // advanceTicks makes the rounds of the ticks that are waiting: one of all of

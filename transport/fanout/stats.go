@@ -16,11 +16,16 @@ type stats struct {
 	encodedRows, conflated, skipped, stalled, panics atomic.Uint64
 	saved, rates                                     atomic.Uint64
 	subscriptions                                    atomic.Int64
+	took                                             prometheus.Histogram
 	byCode                                           map[wire.CloseCode]*atomic.Uint64 // never changed after start
 }
 
 // start makes a counter for every code of the protocol.
 func (s *stats) start() {
+	s.took = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "velocimeter_stream_round_seconds", Help: "From a tick's being handed over until every connection was written to.",
+		Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
+	})
 	s.byCode = make(map[wire.CloseCode]*atomic.Uint64)
 	for _, spec := range wire.CloseCodes() {
 		s.byCode[spec.Code] = new(atomic.Uint64)
@@ -105,6 +110,7 @@ func (h *Hub) Register(reg prometheus.Registerer) error {
 		counter("velocimeter_stream_stalled_total", "Connections closed because they read too slowly.", &s.stalled),
 		counter("velocimeter_stream_panics_total", "Panics kept within a connection.", &s.panics),
 	}
+	all = append(all, s.took)
 	for code, n := range s.byCode {
 		all = append(all, prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "velocimeter_stream_closes_total", Help: "Connections closed, by close code; 1000 are those that clients closed.",
