@@ -108,7 +108,7 @@ func openMarket(c *config.Loaded, log *slog.Logger) (*feed, error) {
 	}
 	client, err := coinmarketcap.New(coinmarketcap.Config{
 		BaseURL: "http://market.invalid", Keys: []coinmarketcap.Key{key}, Limit: c.Market.Tokens, Source: market.SourceMarket, Simulated: true,
-		Cadence: marketCadence(c), Dial: memory.DialContext, Logger: log, Now: f.clock.Now,
+		Cadence: marketCadence(c), Dial: memory.DialContext, Uncompressed: true, Logger: log, Now: f.clock.Now,
 	})
 	if err != nil {
 		return nil, exitWith(exitConfig, err)

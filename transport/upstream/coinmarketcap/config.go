@@ -70,6 +70,8 @@ type Config struct {
 	// Dial replaces the network, such as by an in-memory listener; nil dials
 	// TCP behind the address guard.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Uncompressed asks for plain answers: within one process gzip only costs time.
+	Uncompressed bool
 	// Proxy is an HTTP proxy; nil for none. The environment is never asked.
 	Proxy *url.URL
 	// TLS replaces the TLS configuration; nil for the system's roots, TLS ≥ 1.2.

@@ -39,7 +39,9 @@ func (c *Client) once(ctx context.Context, what call, key Key, read func([]byte)
 		return &source.Error{Kind: source.KindBadRequest, Detail: "the request cannot be built"}
 	}
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Accept-Encoding", "gzip")
+	if !c.cfg.Uncompressed {
+		req.Header.Set("Accept-Encoding", "gzip")
+	}
 	req.Header.Set("User-Agent", "velocimeter")
 	if !key.IsZero() {
 		req.Header.Set(keyHeader, key.reveal())
