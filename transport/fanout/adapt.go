@@ -117,7 +117,7 @@ func (s *Session) moveTo(sub *subscription, rate wire.Rate, now time.Time) {
 		return // no room: the rate stays as it is
 	}
 	s.hub.stats.rates.Add(1)
-	s.answer(wire.KindAnswer, func(dst []byte) []byte {
+	s.answer(wire.KindEffective, func(dst []byte) []byte {
 		return wire.AppendEffectiveChange(dst, sub.no, sub.member.ch.no, from, rate)
 	})
 }

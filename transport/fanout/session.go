@@ -58,6 +58,7 @@ func (h *Hub) Attach(link Link, peer Peer) *Session {
 		s.greet(now)
 	} else if err := s.subscribe(peer.Request, now); err != nil {
 		s.refuse(peer.Request, err, now)
+		s.drain(now.Add(shutdownDefault), h.retry(), wire.CloseRestart) // it cannot ask for anything else
 	}
 	if h.registry.draining() {
 		s.drain(now.Add(shutdownDefault), h.retry(), wire.CloseRestart)

@@ -1,8 +1,6 @@
 package sse
 
 import (
-	"bytes"
-
 	"github.com/velocimeter/velocimeter/transport/fanout"
 	"github.com/velocimeter/velocimeter/transport/loop"
 	"github.com/velocimeter/velocimeter/transport/wire"
@@ -24,23 +22,13 @@ type conn struct {
 	server  *Server
 	session session // nil until it is attached
 	lease   *fanout.Lease
-	skipped int  // bytes that the client sent on the stream
-	begun   bool // something was written; as refused, of whoever holds the session
-	refused bool // the token went away while the stream began: it would never say anything
+	skipped int // bytes that the client sent on the stream
 }
 
 var (
 	_ fanout.Link  = (*conn)(nil)
 	_ loop.Handler = (*conn)(nil)
 )
-
-// TryWrite implements fanout.Link.
-func (c *conn) TryWrite(batch []fanout.Chunk) (pending bool) {
-	if !c.begun {
-		c.begun, c.refused = true, bytes.HasPrefix(batch[0].Bytes, []byte("event: error\n"))
-	}
-	return c.Conn.TryWrite(batch)
-}
 
 // Close implements fanout.Link.
 func (c *conn) Close(code wire.CloseCode, reason string) { c.Finish(closing(code, reason), true) }

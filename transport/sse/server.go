@@ -171,11 +171,7 @@ func (s *Server) start(hijacked net.Conn, lease *fanout.Lease, r *wire.Request, 
 	s.loops.Open(&c.Conn, nc, c)
 	defer c.Start() // after a panic as well: only the loop can close what Open took
 	defer c.rescue()
-	session := s.hub.Attach(c, fanout.Peer{Framing: Events{Epoch: s.hub.Epoch()}, Lease: lease, Request: r})
-	c.session = session
-	if c.refused {
-		session.Leave(wire.CloseRestart)
-	}
+	c.session = s.hub.Attach(c, fanout.Peer{Framing: Events{Epoch: s.hub.Epoch()}, Lease: lease, Request: r})
 	c.SetTimer(s.cfg.Lifetime + rand.N(s.cfg.Lifetime/10+1))
 }
 

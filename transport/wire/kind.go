@@ -27,9 +27,10 @@ const (
 	KindDrain
 	KindSubscribed
 	KindError
+	KindEffective
 )
 
-var kindNames = [...]string{"answer", "snapshot", "delta", "heartbeat", "stale", "drain", "subscribed", "error"}
+var kindNames = [...]string{"answer", "snapshot", "delta", "heartbeat", "stale", "drain", "subscribed", "error", "effective"}
 
 // String returns the type member of such messages; "answer" for the others.
 func (k Kind) String() string { return kindNames[k] }

@@ -184,7 +184,7 @@ func (m *Market) retire(seq uint64) market.ID {
 	id := ids[m.rng.IntN(len(ids))]
 	delete(m.tokens, id)
 	m.gone = append(m.gone, id)
-	m.tombs = append(m.tombs, market.Tombstone{ID: id, Seq: seq})
+	m.tombs = append(m.tombs, market.Tombstone{ID: id, Seq: seq, Time: timeOf(seq)})
 	return id
 }
 
@@ -204,9 +204,12 @@ func (m *Market) back(seq uint64, removed []market.ID) *market.Snapshot {
 	return s
 }
 
+// timeOf is the engine's time of a tick.
+func timeOf(seq uint64) market.Time { return market.Time(1_763_661_600_000 + int64(seq)*1000) }
+
 func (m *Market) seal(seq uint64) {
 	b := &market.Board{
-		Epoch: "k3test", Seq: seq, Time: market.Time(1_763_661_600_000 + int64(seq)*1000), Source: market.SourceMarket, Simulated: true,
+		Epoch: "k3test", Seq: seq, Time: timeOf(seq), Source: market.SourceMarket, Simulated: true,
 		SourceTime: market.Time(1_763_661_599_000 + int64(seq)*1000), ReceivedAt: market.Time(1_763_661_599_500 + int64(seq)*1000),
 		Shards: make([][]*market.Snapshot, shards), Index: make([]map[market.ID]int32, shards), Tombstones: slices.Clone(m.tombs),
 	}
