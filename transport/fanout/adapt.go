@@ -13,17 +13,29 @@ import (
 // to, newest in the lowest bit.
 type load struct {
 	rounds uint32
+	known  uint8 // how many of them were since the last change, at most 32
 	slower uint8 // steps that the rates of its subscriptions were lowered by
 	looked uint8 // sweeps since the rates were looked at
 }
 
-func (l *load) skip() { l.rounds = l.rounds<<1 | 1 }
-func (l *load) keep() { l.rounds <<= 1 }
+func (l *load) skip() { l.add(1) }
+func (l *load) keep() { l.add(0) }
+
+func (l *load) add(bit uint32) {
+	l.rounds, l.known = l.rounds<<1|bit, min(l.known+1, 32)
+}
+
+// step makes a change that later rounds must justify anew.
+func (l *load) step(by int) {
+	l.slower = uint8(int(l.slower) + by)
+	l.rounds, l.known = 0, 0
+}
 
 // Thresholds of the rate that the server chooses.
 const (
 	adaptEvery = 10 // sweeps between looks at the rates of one session
 	loadHigh   = 16 // of 32 rounds skipped: one step slower
+	loadLow    = 8  // rounds, none of them skipped: one step faster
 	slowest    = wire.RateTenth
 )
 
@@ -44,28 +56,52 @@ const stay = 0.1
 // subscription that has rate is, RateAuto for none. Tokens whose volatility is
 // not known yet do not count; where none is, every tick is sent.
 func (s *Session) autoRate(sel *selection, is wire.Rate) wire.Rate {
+	if sel == nil {
+		sel = &selection{all: true}
+	}
+	mean, known := sel.volatility(s.view)
+	if !known {
+		return wire.RateTick
+	}
+	if high, low := rateFor(mean*(1+stay)), rateFor(mean*(1-stay)); high <= is && is <= low {
+		return is
+	}
+	return rateFor(mean)
+}
+
+// meanEvery is how many ticks a mean volatility is good for: it moves slowly.
+const meanEvery = 16
+
+// mean is the volatility of a selection as of a tick.
+type mean struct {
+	seq   uint64
+	value float64
+	known bool
+}
+
+// volatility returns the mean volatility of the tokens that have one; known is
+// false where none has.
+func (s *selection) volatility(v *view) (value float64, known bool) {
+	if m := s.mean.Load(); m != nil && v.seq()-m.seq < meanEvery {
+		return m.value, m.known
+	}
 	sum, n := 0.0, 0
 	add := func(i int) bool {
-		if t := s.view.token(i); t != nil {
-			if v := t.Value(market.FieldVolatility24h).Float(); !math.IsNaN(v) {
-				sum += v
+		if t := v.token(i); t != nil {
+			if x := t.Value(market.FieldVolatility24h).Float(); !math.IsNaN(x) {
+				sum += x
 				n++
 			}
 		}
 		return true
 	}
-	if sel == nil {
-		sel = &selection{all: true}
+	s.each(v.order(), 0, add)
+	m := &mean{seq: v.seq(), known: n > 0}
+	if n > 0 {
+		m.value = sum / float64(n)
 	}
-	sel.each(s.view.order(), 0, add)
-	if n == 0 {
-		return wire.RateTick
-	}
-	mean := sum / float64(n)
-	if high, low := rateFor(mean*(1+stay)), rateFor(mean*(1-stay)); high <= is && is <= low {
-		return is
-	}
-	return rateFor(mean)
+	s.mean.Store(m)
+	return m.value, m.known
 }
 
 func rateFor(volatility float64) wire.Rate {
@@ -86,9 +122,9 @@ func (s *Session) adapt(now time.Time) {
 	s.load.looked = 0
 	switch busy := bits.OnesCount32(s.load.rounds); {
 	case busy >= loadHigh && s.load.slower < uint8(slowest):
-		s.load.slower++
-	case busy == 0 && s.load.slower > 0:
-		s.load.slower--
+		s.load.step(1)
+	case busy == 0 && s.load.known >= loadLow && s.load.slower > 0:
+		s.load.step(-1)
 	}
 	for i := range s.subs {
 		sub := &s.subs[i]

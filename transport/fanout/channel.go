@@ -17,6 +17,7 @@ type channel struct {
 	page    *page
 	framing Framing
 	chained bool
+	wanted  uint64 // leaves after this one have rows for it
 	born    uint64 // seq when it was opened
 	members int    // guarded by table.mu
 
@@ -28,6 +29,7 @@ type channel struct {
 	variants []*message // catch-ups to the newest message, for those that fell behind
 	total    uint64     // bytes of all messages so far
 	ring     ring       // mode every
+	broken   bool       // likewise: making a message failed
 	top      *ranking   // ranked
 }
 
@@ -70,7 +72,7 @@ func (c *channel) advance(h *Hub, now time.Time) (*message, uint64) {
 func (c *channel) bring(h *Hub, l *leaf, now time.Time) {
 	if l.seq() > c.through {
 		m := c.compose(h, l)
-		if m == nil && len(l.stale) > 0 {
+		if m == nil {
 			m = c.staleOnly(l)
 		}
 		if m != nil {
@@ -117,7 +119,11 @@ const frameRoom = 64
 // compose encodes what is newer than c.through, or returns nil.
 func (c *channel) compose(h *Hub, l *leaf) *message {
 	if c.top != nil {
-		return c.composeTop(h, l)
+		m := c.composeTop(h, l)
+		if m != nil {
+			c.tellStale(m, l)
+		}
+		return m
 	}
 	m := &message{prev: c.seq, from: l.from, seq: l.seq()}
 	// Rows of the leaf are differences from its start, where the members are,
@@ -126,22 +132,38 @@ func (c *channel) compose(h *Hub, l *leaf) *message {
 	if c.collect(h, l, m, c.through) == nil {
 		return nil
 	}
-	if text := staleEvent(c.no, c.sel, l); text != nil {
+	c.tellStale(m, l)
+	return m
+}
+
+// tellStale adds the event for tokens that have become stale, and reports
+// whether there are any.
+func (c *channel) tellStale(m *message, l *leaf) bool {
+	text := []byte(nil)
+	if c.top != nil {
+		at := leaf{round: l.round, from: c.through, order: l.order}
+		sel := &selection{ids: c.top.ids}
+		at.stale = newlyStale(sel, &at)
+		text = staleEvent(c.no, sel, &at)
+	} else if len(l.stale) > 0 {
+		text = staleEvent(c.no, c.sel, l)
+	}
+	if text != nil {
 		m.frames = append(m.frames, c.frame(wire.KindStale, 0, true, text))
 	}
-	return m
+	return text != nil
 }
 
 // collect encodes what is newer than since into the message's frames; it
 // returns nil where nothing is.
 func (c *channel) collect(h *Hub, l *leaf, m *message, since uint64) *message {
-	removed := l.removed(c.sel, m.prev)
+	removed := l.removed(c.sel, since)
 	if len(removed) > wire.MaxRemoved {
 		m.snapshot, m.absolute, removed = true, true, nil
 	}
 	p := c.parts(l, m)
 	defer putParts(p)
-	ready := l.rows != nil && !m.snapshot && since >= l.from && (!m.absolute || !c.page.stepwise())
+	ready := l.filled && l.seq() > c.wanted && !m.snapshot && since >= l.from && (!m.absolute || !c.page.stepwise())
 	n := 0
 	c.sel.each(l.order, 0, func(i int) bool {
 		var row []byte
@@ -182,12 +204,10 @@ func (c *channel) parts(l *leaf, m *message) *parts {
 // staleOnly is a message that tells of stale tokens and nothing else; nil where
 // there are none.
 func (c *channel) staleOnly(l *leaf) *message {
-	text := staleEvent(c.no, c.sel, l)
-	if text == nil {
+	m := c.beat(l.seq())
+	if !c.tellStale(m, l) {
 		return nil
 	}
-	m := c.beat(l.seq())
-	m.frames = append(m.frames, c.frame(wire.KindStale, 0, true, text))
 	return m
 }
 

@@ -18,7 +18,11 @@ type Config struct {
 	Subscriptions int // per connection; 256
 	Tokens        int // over all token lists of a connection; 50,000
 	Channels      int // shared channels; 256, above it subscriptions get channels of their own
-	Formats       int // row formats, by rate and deadband, that are encoded once for all; 64, above it per channel
+	Heavy         int // rankings, deadbands and modes every of one connection; 16
+	Forms         int // row formats, by rate and deadband, of one connection; 16
+	Every         int // channels of mode every of all connections; 32: each is encoded before everything else
+	Formats       int // those that are encoded once for all; 64, above it per channel, and above 1,024 refused for now
+	Rings         int // bytes of all messages kept for mode every; 128 MiB
 	Cache         int // bytes of encoded rows kept for others who want them; 128 MiB
 
 	MessagesPerSecond int // client messages, sustained; 20
@@ -47,6 +51,10 @@ func (c *Config) setDefaults() {
 	def(&c.Tokens, 50_000)
 	def(&c.Channels, 256)
 	def(&c.Formats, 64)
+	def(&c.Heavy, 16)
+	def(&c.Forms, 16)
+	def(&c.Every, 32)
+	def(&c.Rings, 128<<20)
 	def(&c.Cache, 128<<20)
 	def(&c.MessagesPerSecond, 20)
 	def(&c.MessageBurst, 100)

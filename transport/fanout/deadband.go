@@ -37,13 +37,19 @@ func (l *leaf) shownAt(o *order, i int) shown {
 	return shown{}
 }
 
+// shownAlways adds what no deadband hides: the source, which a row may have to
+// say, and freshness, of which stale events tell.
+func shownAlways(fields market.Mask) market.Mask {
+	return fields | market.FieldSource.Bit() | market.FieldFreshness.Bit()
+}
+
 // moved reports whether a value of the page is further from the shown one than
 // the deadband. Values that are no decimals, and null, always count.
 func (p *page) moved(old, s *market.Snapshot) bool {
 	if s.VersionBase() >= old.Seq {
 		return true // the token was gone and is back
 	}
-	for f := range (s.ChangedSince(old.Seq) & (p.format.Fields | market.FieldSource.Bit())).Fields() {
+	for f := range (s.ChangedSince(old.Seq) & shownAlways(p.format.Fields)).Fields() {
 		if f > market.NumNumeric || f.Spec().Kind != market.KindDecimal {
 			return true
 		}

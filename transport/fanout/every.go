@@ -21,11 +21,17 @@ const (
 	ringBytes    = 8 << 20
 )
 
-func (r *ring) push(m *message) {
+// ringMost is how many bytes each ring may hold: all of them together stay
+// within Config.Rings.
+func (t *table) ringMost() int {
+	return min(ringBytes, t.rings/max(1, int(t.recording.Load())))
+}
+
+func (r *ring) push(m *message, most int) {
 	r.list = append(r.list, m)
 	r.size += m.size
 	drop := 0
-	for len(r.list)-drop > ringMessages || r.size > ringBytes && len(r.list)-drop > 1 {
+	for len(r.list)-drop > ringMessages || r.size > most && len(r.list)-drop > 1 {
 		r.size -= r.list[drop].size
 		drop++
 	}
@@ -56,12 +62,18 @@ func (r *ring) after(pos uint64) (m *message, lost bool) {
 func (c *channel) record(h *Hub, r *round, gap bool, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r.seq() <= c.through {
+	if c.broken || r.seq() <= c.through {
 		return
 	}
+	c.broken = true // until all went well
+	defer func() {
+		if e := recover(); e != nil { // its members are closed, nobody else notices
+			h.panicked(e)
+		}
+	}()
 	l := &leaf{round: r, from: c.through, order: r.order()}
 	m := &message{prev: c.seq, from: c.through, seq: r.seq(), absolute: true}
-	l.stale = c.newlyStale(l)
+	l.stale = newlyStale(c.sel, l)
 	if gap {
 		m.prev = max(m.prev, r.seq()-1)
 	}
@@ -74,15 +86,22 @@ func (c *channel) record(h *Hub, r *round, gap bool, now time.Time) {
 			m.frames = append(m.frames, c.frame(wire.KindStale, 0, true, text))
 		}
 		c.take(m, now)
-		c.ring.push(m)
+		c.ring.push(m, h.table.ringMost())
 	}
-	c.through = r.seq()
+	c.through, c.broken = r.seq(), false
+}
+
+// failed reports whether making a message did.
+func (c *channel) failed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.broken
 }
 
 // newlyStale returns the places of the selected tokens that have become stale.
-func (c *channel) newlyStale(l *leaf) (places []int32) {
-	c.sel.each(l.order, 0, func(i int) bool {
-		if s := l.token(i); changedSince(s, l.from).Has(market.FieldFreshness) && s.Freshness() == market.Stale {
+func newlyStale(sel *selection, l *leaf) (places []int32) {
+	sel.each(l.order, 0, func(i int) bool {
+		if s := l.order.token(l.board, i); changedSince(s, l.from).Has(market.FieldFreshness) && s.Freshness() == market.Stale {
 			places = append(places, int32(i))
 		}
 		return true
@@ -90,18 +109,22 @@ func (c *channel) newlyStale(l *leaf) (places []int32) {
 	return places
 }
 
-// next returns the message that a member of a channel of mode every is due.
-func (c *channel) nextRecorded(h *Hub, pos uint64, now time.Time) (m *message, lost bool) {
+// nextRecorded returns the message that a member of a channel of mode every is
+// due, or the code to close it with.
+func (c *channel) nextRecorded(h *Hub, pos uint64, now time.Time) (*message, wire.CloseCode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m, lost = c.ring.after(pos); m != nil || lost {
-		return m, lost
+	if c.broken {
+		return nil, wire.CloseInternal
 	}
-	if c.through > c.seq && now.Sub(c.lastAt) >= h.cfg.Heartbeat {
+	m, lost := c.ring.after(pos)
+	if lost {
+		return nil, wire.CloseSlow
+	}
+	if m == nil && c.through > c.seq && now.Sub(c.lastAt) >= h.cfg.Heartbeat {
 		m = c.beat(c.through)
 		c.take(m, now)
-		c.ring.push(m)
-		return m, false
+		c.ring.push(m, h.table.ringMost())
 	}
-	return nil, false
+	return m, 0
 }

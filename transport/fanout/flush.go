@@ -34,6 +34,7 @@ func (b *batch) begin(head wire.Head, fr Framing) *parts {
 	}
 	b.framing = fr
 	b.message = Message{Kind: wire.KindDelta, Binary: head.Encoding == wire.EncodingBinary, Seq: head.Seq, Last: true}
+	b.parts.Reset() // a panic may have left rows
 	b.parts.Head, b.parts.Emit = head, b.emit
 	return &b.parts
 }
@@ -168,8 +169,8 @@ func (s *Session) serve(m *member, b *batch, now time.Time) {
 			m.restart(s, now)
 		case !m.ch.chained && s.direct(m, b, now):
 		case s.next(m, now):
+		case s.verified(m, b):
 		default:
-			s.verified(m, b)
 			return
 		}
 	}
@@ -182,7 +183,7 @@ func (s *Session) writePinned(m *member, b *batch, now time.Time) {
 	}
 	if m.part == len(m.pinned.frames) {
 		m.pos, m.through, m.total = m.pinned.seq, m.pinned.seq, m.pinned.total
-		m.beat, m.fresh, m.loose, m.pinned = now, m.pinned.snapshot, false, nil
+		m.beat, m.fresh, m.loose, m.mixed, m.pinned = now, m.pinned.snapshot, false, false, nil
 	}
 }
 
@@ -204,7 +205,7 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 	}
 	var removed []market.ID
 	if !j.snapshot {
-		removed = v.removed(c.sel, min(j.since, m.pos))
+		removed = v.removed(c.sel, j.since)
 		if len(removed) > wire.MaxRemoved && !j.begun {
 			j.snapshot, j.rows = true, false
 		}
@@ -221,9 +222,10 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 		}
 		p.End(removed)
 		m.pos, m.beat, m.fresh, m.loose = j.seq, now, j.snapshot, j.snapshot
+		m.mixed = j.mixed
 	case j.beat:
 		s.beat(m, b, j.seq)
-		m.pos, m.beat, m.fresh, m.loose = j.seq, now, false, false
+		m.pos, m.beat, m.fresh, m.loose, m.mixed = j.seq, now, false, false, false
 	}
 	s.tellStale(m, b)
 	m.through = j.seq
@@ -236,7 +238,10 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 // jobParts returns a writer for the parts of a member's own message.
 func (s *Session) jobParts(m *member, v *view, b *batch) *parts {
 	j, c := &m.job, m.ch
-	head := wire.HeadOf(v.board, c.no)
+	if !j.begun {
+		j.head = wire.HeadOf(v.board, c.no)
+	}
+	head := j.head
 	head.Seq, head.Prev, head.Snapshot = j.seq, m.pos, j.snapshot
 	head.Encoding, head.Absolute = c.page.format.Encoding, !j.rows
 	kind := wire.KindDelta
@@ -293,6 +298,7 @@ func (s *Session) event(m *member, text []byte, b *batch) {
 // jobRows adds rows from where the job stands and reports whether it came to the end.
 func (m *member) jobRows(v *view, b *batch, p *parts) (done bool) {
 	j, page := &m.job, m.ch.page
+	j.mixed = j.mixed || j.snapshot && v.seq() != j.seq
 	o, done := v.order(), true
 	add := func(i int) bool {
 		row := p.row[:0]
@@ -300,10 +306,10 @@ func (m *member) jobRows(v *view, b *batch, p *parts) (done bool) {
 		case j.rows:
 			row = j.at.row(i)
 		case j.snapshot && j.at != nil:
-			p.row = page.whole(row, v, o, i, j.at.token(i))
+			p.row = page.whole(row, j.head.Source, o, i, j.at.token(i))
 			row = p.row
 		case j.snapshot:
-			p.row = page.whole(row, v, o, i, o.token(v.board, i))
+			p.row = page.whole(row, j.head.Source, o, i, o.token(v.board, i))
 			row = p.row
 		default:
 			p.row = page.since(row, j.at, i, j.since)

@@ -130,6 +130,7 @@ func (h *Hub) step(now time.Time) {
 
 // sweep looks after heartbeats and stalled writes.
 func (h *Hub) sweep(now time.Time) {
+	h.table.expire(now)
 	h.eachLane(func(_ *batch, s *Session) { s.sweep(now) })
 }
 
@@ -175,12 +176,11 @@ func (h *Hub) advanceTicks(now time.Time, merged bool) bool {
 	h.records = h.table.recorded(h.records[:0])
 	defer func() { clear(h.records) }()
 	var next *round
-	single := len(h.pending) == 1 && !merged
 	for i, t := range h.pending {
 		if last != nil && t.Board.Seq <= last.seq() || len(h.records) == 0 && i < len(h.pending)-1 {
 			continue
 		}
-		r := &round{view: &view{board: t.Board}, tick: t, from: t.Board.Seq}
+		r := &round{view: &view{board: t.Board}, from: t.Board.Seq}
 		if before := next; before == nil && last != nil {
 			r.from = last.seq()
 			r.inherit(last.view)
@@ -198,9 +198,6 @@ func (h *Hub) advanceTicks(now time.Time, merged bool) bool {
 	}
 	if last != nil {
 		next.from = last.seq()
-	}
-	if last == nil || !single {
-		next.tick = nil
 	}
 	at.cur.Store(next)
 	h.stats.rounds.Add(1)

@@ -21,6 +21,7 @@ type member struct {
 	total   uint64     // bytes of the chain up to pos
 	beat    time.Time  // when the last message was written
 	fresh   bool       // that was a snapshot
+	mixed   bool       // the rows are of several ticks
 	loose   bool       // it has just begun, or rows are newer than pos: no differences yet
 	job     job
 	pinned  *message // a begun message of the chain
@@ -40,10 +41,12 @@ type job struct {
 	snapshot bool
 	rows     bool // the leaf's own rows are what is newer than since
 	begun    bool // a part is out
+	mixed    bool // parts are of different ticks
 	beat     bool // send a heartbeat if there is nothing else
 	at       *leaf
 	view     *view       // where all parts are of one tick; nil: each is of the newest
 	ids      []market.ID // ranked: the tokens
+	head     wire.Head   // of all parts, from the first on
 	seq      uint64
 	since    uint64
 	from     market.ID // next token
@@ -68,15 +71,15 @@ func (m *member) restart(s *Session, now time.Time) {
 	case c.page.deadband > 0:
 		j.at = c.page.newest()
 		j.seq = j.at.seq()
-	case c.page.pace.period > 0: // the next round may come before the newest tick
+	case c.page.pace.period > 0 || c.key.every: // the next round may come before the newest tick
 		j.view = s.view
 	}
-	m.job, m.loose = j, false
+	m.job, m.loose, m.mixed = j, false, true
 }
 
 // resume makes the position of the client its own: what is newer follows.
 func (m *member) resume(pos uint64) {
-	m.pos, m.through, m.told, m.loose = pos, pos, pos, true
+	m.pos, m.through, m.told, m.loose, m.mixed = pos, pos, pos, true, false
 	if m.ch.chained {
 		return // the chain takes it from there, or a catch-up does
 	}
@@ -103,9 +106,9 @@ func (s *Session) next(m *member, now time.Time) bool {
 }
 
 func (s *Session) nextRecorded(m *member, now time.Time) bool {
-	last, lost := m.ch.nextRecorded(s.hub, m.pos, now)
-	if lost {
-		s.close(wire.CloseSlow)
+	last, code := m.ch.nextRecorded(s.hub, m.pos, now)
+	if code != 0 {
+		s.close(code)
 		return false
 	}
 	if last == nil {
@@ -147,10 +150,10 @@ func (s *Session) nextChained(m *member, now time.Time) bool {
 // whether it did.
 func (s *Session) direct(m *member, b *batch, now time.Time) bool {
 	l := m.page.newest()
-	if m.list == nil || m.loose || l.from != m.through || l.seq() <= m.through || l.rows == nil {
+	if m.list == nil || m.loose || l.from != m.through || l.seq() <= m.through || l.seq() <= m.ch.wanted || !l.filled {
 		return false
 	}
-	if t := l.board.Tombstones; len(t) > 0 && t[len(t)-1].Seq > m.pos {
+	if t := l.board.Tombstones; len(t) > 0 && t[len(t)-1].Seq > m.through {
 		return false
 	}
 	if m.order != l.order {
@@ -159,7 +162,8 @@ func (s *Session) direct(m *member, b *batch, now time.Time) bool {
 	size := 0
 	for _, i := range m.at {
 		if i >= 0 {
-			size += int(l.rows[i].to-l.rows[i].from) + rowRoom
+			at := l.place(int(i))
+			size += int(at.to-at.from) + rowRoom
 		}
 	}
 	if size > wire.MaxPart/2 {
@@ -192,7 +196,7 @@ func (s *Session) writeDirect(m *member, l *leaf, b *batch, now time.Time) {
 	}
 	p.End(nil)
 	s.message()
-	m.pos, m.beat, m.fresh = l.seq(), now, false
+	m.pos, m.beat, m.fresh, m.mixed = l.seq(), now, false, false
 }
 
 func (s *Session) nextPrivate(m *member, now time.Time) bool {
@@ -200,7 +204,7 @@ func (s *Session) nextPrivate(m *member, now time.Time) bool {
 	switch seq := l.seq(); {
 	case seq > m.through:
 		m.job = job{active: true, at: l, since: m.through, seq: seq}
-		m.job.rows = l.from == m.through && !m.loose || l.from <= m.through && !m.page.stepwise()
+		m.job.rows = l.seq() > m.ch.wanted && (l.from == m.through && !m.loose || l.from <= m.through && !m.page.stepwise())
 		if !m.job.rows && !m.loose {
 			s.conflated(m)
 		}

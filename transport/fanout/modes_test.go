@@ -152,8 +152,6 @@ func TestSince(t *testing.T) {
 		t.Helper()
 		c := connect(t, r.Hub)
 		defer c.s.Detach()
-		kept := wiretest.NewReplica()
-		_ = kept
 		c.replica.Resume = &wiretest.Channel{Rows: map[market.ID]wiretest.Row{}, Whole: true, Pos: seq}
 		n := len(c.answers)
 		c.s.Receive([]byte(`{"op":"subscribe","tokens":[1],"fields":["price"],"since":{"epoch":"` + epoch + `","seq":` + market.FromInt(int64(seq)).String() + `}` + options + `}`))
@@ -258,7 +256,7 @@ func TestVerifyWaits(t *testing.T) {
 		t.Fatal("answered between two rounds")
 	}
 	n := len(c.answers)
-	if ask(); c.answers[n].Code != "limit" {
+	if ask(); c.answers[n].Code != "busy" {
 		t.Fatalf("got %+v", c.answers[n])
 	}
 	r.now = r.now.Add(11 * time.Second)
@@ -281,9 +279,9 @@ func TestRankedLimit(t *testing.T) {
 		}
 	}
 	f(`"top":{"by":"velocity","n":3}`, "subscribed")
-	f(`"top":{"by":"velocity","n":4}`, "limit")
+	f(`"top":{"by":"velocity","n":4}`, "busy")
 	f(`"top":{"by":"velocity","n":3}`, "subscribed")
-	f(`"all":true,"mode":"every"`, "limit")
+	f(`"all":true,"mode":"every"`, "busy")
 	f(`"all":true`, "subscribed")
 }
 

@@ -82,8 +82,8 @@ func TestWholesOfThePast(t *testing.T) {
 	for _, n := range []int{0, 20, 3, 20, 19, 10, 20} {
 		at := rounds[n]
 		for i := range at.order().ids {
-			got := string(cached.whole(nil, at.view, at.order(), i, at.token(i)))
-			if want := string(plain.whole(nil, at.view, at.order(), i, at.token(i))); got != want || want == "" {
+			got := string(cached.whole(nil, at.board.Source, at.order(), i, at.token(i)))
+			if want := string(plain.whole(nil, at.board.Source, at.order(), i, at.token(i))); got != want || want == "" {
 				t.Fatalf("round %d: got %s, not %s", n, got, want)
 			}
 		}

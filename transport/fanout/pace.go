@@ -57,11 +57,7 @@ func (p *pace) follow(newest *round, now time.Time) (wait time.Duration) {
 	if wait = p.next.Sub(now); wait > p.period/slack {
 		return wait
 	}
-	r := &round{view: newest.view, from: last.seq()}
-	if newest.from == last.seq() {
-		r.tick = newest.tick
-	}
-	p.cur.Store(r)
+	p.cur.Store(&round{view: newest.view, from: last.seq()})
 	// Early rounds do not add up: the next one counts from when this was due.
 	p.next = p.next.Add(p.period)
 	if p.next.Before(now) {

@@ -36,8 +36,10 @@ type page struct {
 // leaf is what a page encoded in one round. Immutable.
 type leaf struct {
 	*round
-	from    uint64 // seq of the leaf before: rows hold what changed in (from, seq]
-	rows    []span // by place in the order; empty where nothing changed or nobody asked
+	from    uint64         // seq of the leaf before: rows hold what changed in (from, seq]
+	filled  bool           // the rows are made; the first leaf of a page has none
+	rows    []span         // by place in the order; empty where nothing changed or nobody asked
+	few     map[int32]span // instead, where few tokens are wanted
 	arena   []byte
 	stale   []int32 // places of tokens that have become stale
 	isStale []bool  // by place; nil where none has
@@ -59,18 +61,20 @@ func newPage(f form, p *pace, c *cache, kept bool) *page {
 }
 
 // add counts a channel of the selection.
-func (p *page) add(sel *selection, by int32) {
+func (p *page) add(sel *selection, by int32) (wanted uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	wanted = p.leaf.Load().seq()
 	if sel == nil || sel.all {
 		p.all += int(by)
-		return
+		return wanted
 	}
 	for _, id := range sel.ids {
 		if p.want[id] += by; p.want[id] == 0 {
 			delete(p.want, id)
 		}
 	}
+	return wanted
 }
 
 // newest returns the rows of the pace's newest round. Whoever comes first in a
@@ -108,27 +112,49 @@ func (p *page) build(r *round, last *leaf) *leaf {
 	return l
 }
 
+// fewWants is below which part of the market a page walks what is wanted instead
+// of everything.
+const fewWants = 32
+
 // fill encodes the changed rows that somebody wants.
 func (p *page) fill(l, last *leaf) {
 	o := l.order
-	l.rows = make([]span, len(o.ids))
+	l.filled = true
 	if last.arena != nil {
 		l.arena = make([]byte, 0, len(last.arena)+len(last.arena)/8)
 	}
+	if p.all == 0 && len(p.want) < len(o.ids)/fewWants {
+		l.few = make(map[int32]span, len(p.want))
+		for id := range p.want {
+			if i := o.find(id); i >= 0 {
+				p.fillRow(l, last, i)
+			}
+		}
+		return
+	}
+	l.rows = make([]span, len(o.ids))
 	for i, id := range o.ids {
-		if p.all == 0 && p.want[id] == 0 {
-			continue
+		if p.all > 0 || p.want[id] > 0 {
+			p.fillRow(l, last, i)
 		}
-		s, mask, old := p.changed(l, last, i)
-		if mask == 0 {
-			continue
-		}
-		if mask.Has(market.FieldFreshness) && s.Freshness() == market.Stale {
-			l.tellStale(i)
-		}
-		from := len(l.arena)
-		l.arena = p.encode(l.arena, l.view, s, old, mask)
-		l.rows[i] = span{uint32(from), uint32(len(l.arena))}
+	}
+}
+
+func (p *page) fillRow(l, last *leaf, i int) {
+	s, mask, old := p.changed(l, last, i)
+	if mask == 0 {
+		return
+	}
+	if mask.Has(market.FieldFreshness) && s.Freshness() == market.Stale {
+		l.tellStale(i)
+	}
+	at := span{from: uint32(len(l.arena))}
+	l.arena = p.encode(l.arena, l.board.Source, s, old, mask)
+	at.to = uint32(len(l.arena))
+	if l.few != nil {
+		l.few[int32(i)] = at
+	} else {
+		l.rows[i] = at
 	}
 }
 
@@ -166,20 +192,28 @@ func (p *page) changed(l, last *leaf, i int) (s *market.Snapshot, mask market.Ma
 
 // encode appends the body of a row: differences from old, absolute where old is
 // nil, which is for absolute messages and for whole rows.
-func (p *page) encode(dst []byte, v *view, s, old *market.Snapshot, mask market.Mask) []byte {
+func (p *page) encode(dst []byte, source market.Source, s, old *market.Snapshot, mask market.Mask) []byte {
 	if p.binary() {
-		return wire.AppendBinary(dst, s, old, mask, &p.format, v.board.Source)
+		return wire.AppendBinary(dst, s, old, mask, &p.format, source)
 	}
-	return wire.AppendRow(dst, s, mask, &p.format, v.board.Source)
+	return wire.AppendRow(dst, s, mask, &p.format, source)
 }
 
 // row returns the changed row of the i-th token, empty where there is none.
 func (l *leaf) row(i int) []byte {
-	if l.rows == nil {
-		return nil
-	}
-	at := l.rows[i]
+	at := l.place(i)
 	return l.arena[at.from:at.to]
+}
+
+// place returns where the changed row of the i-th token is.
+func (l *leaf) place(i int) span {
+	switch {
+	case l.rows != nil:
+		return l.rows[i]
+	case l.few != nil:
+		return l.few[int32(i)]
+	}
+	return span{}
 }
 
 // token returns what the leaf shows of the i-th token, or nil.
@@ -201,7 +235,7 @@ func (p *page) stepwise() bool { return p.binary() || p.format.Digits == wire.Di
 // row appends the whole row of the i-th token, or what of it is newer than since.
 func (p *page) row(dst []byte, l *leaf, i int, whole bool, since uint64) []byte {
 	if whole {
-		return p.whole(dst, l.view, l.order, i, l.token(i))
+		return p.whole(dst, l.board.Source, l.order, i, l.token(i))
 	}
 	return p.since(dst, l, i, since)
 }
@@ -217,11 +251,11 @@ func (p *page) since(dst []byte, l *leaf, i int, since uint64) []byte {
 		if l.shown[i].at <= since {
 			return dst
 		}
-		return p.encode(dst, l.view, s, nil, market.AllFields)
+		return p.encode(dst, l.board.Source, s, nil, market.AllFields)
 	}
 	mask := changedSince(s, since)
 	if mask == 0 {
 		return dst
 	}
-	return p.encode(dst, l.view, s, nil, mask)
+	return p.encode(dst, l.board.Source, s, nil, mask)
 }

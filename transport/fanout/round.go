@@ -21,6 +21,24 @@ type view struct {
 
 	symbolOnce sync.Once
 	symbols    map[string][]*market.Snapshot
+
+	buriedOnce sync.Once
+	graves     map[market.ID]struct{}
+
+	rankMu sync.Mutex
+	ranks  map[market.Field][]market.ID
+}
+
+// buried reports whether a token was retired not long ago.
+func (v *view) buried(id market.ID) bool {
+	v.buriedOnce.Do(func() {
+		v.graves = make(map[market.ID]struct{}, len(v.board.Tombstones))
+		for _, t := range v.board.Tombstones {
+			v.graves[t.ID] = struct{}{}
+		}
+	})
+	_, ok := v.graves[id]
+	return ok
 }
 
 func (v *view) seq() uint64 { return v.board.Seq }
@@ -85,8 +103,7 @@ func (v *view) removed(sel *selection, since uint64) (dst []market.ID) {
 // Immutable.
 type round struct {
 	*view
-	from uint64       // seq of the pace's round before
-	tick *market.Tick // the one tick between them; nil where there were more
+	from uint64 // seq of the pace's round before
 }
 
 // selection is a set of tokens: all, or a sorted list. Shared, and immutable but
@@ -95,6 +112,7 @@ type selection struct {
 	all   bool
 	ids   []market.ID
 	found atomic.Pointer[located]
+	mean  atomic.Pointer[mean]
 }
 
 func (s *selection) has(id market.ID) bool {

@@ -152,6 +152,10 @@ func (s *Session) handle(text []byte, now time.Time) {
 // refuse answers a request with an error, and ends connections that make too many.
 func (s *Session) refuse(r *wire.Request, err *wire.RequestError, now time.Time) {
 	s.hub.stats.errors.Add(1)
+	if err.Code == wire.Busy { // no fault of the client
+		s.answer(wire.KindError, func(dst []byte) []byte { return wire.AppendError(dst, r, err, busyRetry.Milliseconds()) })
+		return
+	}
 	s.answer(wire.KindError, func(dst []byte) []byte { return wire.AppendError(dst, r, err, 0) })
 	if code := s.gate.failure(err.Code, now); code != 0 {
 		s.end(code)
@@ -195,10 +199,16 @@ func (s *Session) answer(kind wire.Kind, encode func(dst []byte) []byte) {
 	s.message()
 }
 
+// busyRetry is when a request may succeed for which there was no room.
+const busyRetry = 5 * time.Second
+
 // due offers the session a new round.
 func (s *Session) due(b *batch, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closing || s.closed {
+		return
+	}
 	if s.writing {
 		s.counts.skipped++
 		s.hub.stats.skipped.Add(1)
@@ -213,6 +223,9 @@ func (s *Session) due(b *batch, now time.Time) {
 func (s *Session) sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closing || s.closed {
+		return
+	}
 	if s.writing && now.Sub(s.since) >= s.hub.cfg.Stall {
 		s.hub.stats.stalled.Add(1)
 		s.close(wire.CloseSlow)
@@ -247,7 +260,7 @@ func (s *Session) end(code wire.CloseCode) {
 
 // close closes the connection without waiting for the queue.
 func (s *Session) close(code wire.CloseCode) {
-	if s.closing {
+	if s.closing || s.closed {
 		return
 	}
 	s.end(code)

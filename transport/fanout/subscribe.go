@@ -89,9 +89,16 @@ func (s *Session) memberFor(k key, sel *selection, now time.Time) (m *member, is
 	if m = s.memberOf(k); m != nil {
 		return m, false, nil
 	}
+	heavy, forms := s.holds(k.form)
+	switch cfg := &s.hub.cfg; {
+	case k.heavy() && heavy >= cfg.Heavy:
+		return nil, false, limitError("channels with top, deadband_bps or mode every", cfg.Heavy)
+	case forms > cfg.Forms:
+		return nil, false, limitError("different sets of fields, digits, shapes, rates and deadbands", cfg.Forms)
+	}
 	c := s.hub.table.join(k, sel, now)
 	if c == nil {
-		return nil, false, &wire.RequestError{Code: wire.Limit, Text: "the server has no room for another shared channel: mode latest without top needs none"}
+		return nil, false, &wire.RequestError{Code: wire.Busy, Text: "the server has no room for another shared channel or row format"}
 	}
 	m = &member{ch: c, page: c.page}
 	if !c.chained && c.sel != nil && !c.sel.all {
@@ -99,6 +106,19 @@ func (s *Session) memberFor(k key, sel *selection, now time.Time) (m *member, is
 	}
 	s.members = append(s.members, m)
 	return m, true, nil
+}
+
+// holds counts the session's channels that cost the server more than copying
+// rows, and the forms of all of them together with one more.
+func (s *Session) holds(more form) (heavy, forms int) {
+	seen := map[form]struct{}{more: {}}
+	for _, m := range s.members {
+		if m.ch.key.heavy() {
+			heavy++
+		}
+		seen[m.ch.key.form] = struct{}{}
+	}
+	return heavy, len(seen)
 }
 
 // recover lets a client go on from its position where nothing can be missing.
@@ -187,17 +207,14 @@ func (s *Session) resolve(r *wire.Request, freed int) (res resolved, err *wire.R
 // ago is known to a client that comes back: it must be told, and may return.
 func (s *Session) resolveIDs(r *wire.Request, res *resolved) {
 	b := s.view.board
+	back := r.Since != nil && r.Since.Epoch == b.Epoch
 	for _, id := range r.Tokens {
-		if b.Token(id) != nil || r.Since != nil && buried(b, id) {
+		if b.Token(id) != nil || back && s.view.buried(id) {
 			res.sel.ids = append(res.sel.ids, id)
 		} else {
 			res.unknownIDs = append(res.unknownIDs, id)
 		}
 	}
-}
-
-func buried(b *market.Board, id market.ID) bool {
-	return slices.ContainsFunc(b.Tombstones, func(t market.Tombstone) bool { return t.ID == id })
 }
 
 func (s *Session) resolveSymbols(symbols []string, res *resolved) {

@@ -35,6 +35,9 @@ func keyOf(f form, fr Framing, sel *selection) key {
 	return k
 }
 
+// heavy reports whether the channel costs more than copying rows.
+func (k *key) heavy() bool { return k.needsChain() || k.deadband > 0 }
+
 // needsChain reports whether the messages cannot be assembled for one client alone.
 func (k *key) needsChain() bool { return k.every || k.top.N > 0 }
 
@@ -53,8 +56,14 @@ type table struct {
 	paces [wire.RateAuto]*pace
 	cache cache
 
-	maxShared, maxPages int
+	open int                    // pages, kept or not
+	idle map[*channel]time.Time // of mode every, since when they have no member
+
+	maxShared, maxPages, maxEvery, rings int
 }
+
+// pagesPerKept is how many pages there may be for each that is kept.
+const pagesPerKept = 16
 
 // entry counts the members of a key.
 type entry struct {
@@ -66,7 +75,8 @@ type entry struct {
 func newTable(cfg *Config) *table {
 	return &table{
 		entries: make(map[key]*entry), pages: make(map[form]*page), records: make(map[*channel]struct{}), paces: newPaces(),
-		cache: cache{most: int64(cfg.Cache)}, maxShared: cfg.Channels, maxPages: cfg.Formats,
+		cache: cache{most: int64(cfg.Cache)}, maxShared: cfg.Channels, maxPages: cfg.Formats, maxEvery: cfg.Every, rings: cfg.Rings,
+		idle: make(map[*channel]time.Time),
 	}
 }
 
@@ -80,20 +90,34 @@ func (t *table) join(k key, sel *selection, now time.Time) *channel {
 	if e == nil {
 		e = &entry{sel: sel}
 	}
-	if e.shared == nil && k.needsChain() && t.shared >= t.maxShared {
+	if e.shared == nil && !t.room(&k) {
 		return nil
 	}
 	t.entries[k] = e
 	e.refs++
 	c := e.shared
 	if c == nil {
-		c = t.open(k, e, now)
+		c = t.make(k, e, now)
 	}
 	c.members++
+	delete(t.idle, c)
 	return c
 }
 
-func (t *table) open(k key, e *entry, now time.Time) *channel {
+// room reports whether a channel may be made. Whole markets are encoded for kept
+// pages only: each takes megabytes.
+func (t *table) room(k *key) bool {
+	known := t.pages[k.form] != nil
+	switch {
+	case k.needsChain() && t.shared >= t.maxShared, k.every && len(t.records) >= t.maxEvery:
+		return false
+	case k.all && !k.every && !known && len(t.pages) >= t.maxPages:
+		return false
+	}
+	return known || t.open < t.maxPages*pagesPerKept
+}
+
+func (t *table) make(k key, e *entry, now time.Time) *channel {
 	t.next++
 	p := t.page(k.form)
 	seq := t.paces[wire.RateTick].cur.Load().seq()
@@ -101,14 +125,13 @@ func (t *table) open(k key, e *entry, now time.Time) *channel {
 	if k.top.N > 0 {
 		c.top = &ranking{Top: k.top}
 	} else if !k.every {
-		p.add(c.sel, 1)
+		c.wanted = p.add(c.sel, 1)
 	}
-	if p.deadband > 0 || c.top != nil { // these begin where their page is
-		l := p.newest()
-		c.seq, c.through = l.seq(), l.seq()
-		if c.top != nil {
-			c.top.ids, c.top.at = c.top.best(l.view), l.round
-		}
+	// A channel begins where its page is: what changed after that is in its rows.
+	l := p.newest()
+	c.born, c.seq, c.through = l.seq(), l.seq(), l.seq()
+	if c.top != nil {
+		c.top.ids, c.top.at = c.top.best(l.view), l.round
 	}
 	if k.needsChain() || (k.all || e.refs > 1) && t.shared < t.maxShared {
 		c.chained, e.shared = true, c
@@ -129,6 +152,7 @@ func (t *table) page(f form) *page {
 			at.start(t.paces[wire.RateTick].cur.Load())
 		}
 		p = newPage(f, at, &t.cache, len(t.pages) < t.maxPages)
+		t.open++
 		p.newest() // what changes next changes from here
 		if p.kept {
 			t.pages[f] = p
@@ -138,16 +162,42 @@ func (t *table) page(f form) *page {
 	return p
 }
 
+// linger is how long a channel of mode every goes on without members: who lost
+// its connection finds what it missed.
+const linger = 30 * time.Second
+
 // leave takes a member off its channel.
 func (t *table) leave(c *channel) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.entries[c.key]
-	if e.refs--; e.refs == 0 {
-		delete(t.entries, c.key)
-	}
+	t.entries[c.key].refs--
 	if c.members--; c.members > 0 {
 		return
+	}
+	if c.key.every && !c.failed() {
+		t.idle[c] = time.Now()
+		return
+	}
+	t.close(c)
+}
+
+// expire closes channels of mode every that nobody came back to.
+func (t *table) expire(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c, since := range t.idle {
+		if now.Sub(since) >= linger {
+			delete(t.idle, c)
+			t.close(c)
+		}
+	}
+}
+
+// close gives a channel up that has no members.
+func (t *table) close(c *channel) {
+	e := t.entries[c.key]
+	if e.refs == 0 {
+		delete(t.entries, c.key)
 	}
 	if c.chained {
 		e.shared = nil
@@ -168,6 +218,7 @@ func (t *table) drop(p *page) {
 	if p.refs--; p.refs > 0 {
 		return
 	}
+	t.open--
 	if p.kept {
 		delete(t.pages, p.form)
 		p.wholes.release()

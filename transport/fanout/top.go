@@ -30,33 +30,88 @@ type ranked struct {
 	id    market.ID
 }
 
-// best returns the ids of the first n tokens of a board, ascending. Tokens that
-// a flag excludes, and those without a value, are not ranked. Rank 1 is the
-// first; everything else begins with the largest. Ties are by id.
+// best returns the ids of the first n tokens of a view, ascending.
 func (t *ranking) best(v *view) []market.ID {
-	all := make([]ranked, 0, v.board.Len())
+	all := v.ranked(t.By)
+	return slices.Sorted(slices.Values(all[:min(t.N, len(all))]))
+}
+
+// ranked returns the first tokens by a field, MaxTop at most, in their order.
+// Tokens that a flag excludes, and those without a value, are not ranked. Rank 1
+// is the first; everything else begins with the largest. Ties are by id. All
+// rankings of a view by one field share it.
+func (v *view) ranked(by market.Field) []market.ID {
+	v.rankMu.Lock()
+	defer v.rankMu.Unlock()
+	if ids, ok := v.ranks[by]; ok {
+		return ids
+	}
+	h := firsts{sign: -1}
+	if by == market.FieldRank {
+		h.sign = 1
+	}
 	for s := range v.board.All {
-		if x := s.Value(t.By); !x.IsNull() && !s.Flags().Excluded() {
-			all = append(all, ranked{x.Float(), x, s.ID})
+		if x := s.Value(by); !x.IsNull() && !s.Flags().Excluded() {
+			h.offer(ranked{x.Float(), x, s.ID})
 		}
 	}
-	sign := -1
-	if t.By == market.FieldRank {
-		sign = 1
-	}
-	slices.SortFunc(all, func(a, b ranked) int {
-		c := cmp.Compare(a.value, b.value)
-		if c == 0 {
-			c = a.exact.Cmp(b.exact)
-		}
-		return cmp.Or(sign*c, cmp.Compare(a.id, b.id))
-	})
-	ids := make([]market.ID, min(t.N, len(all)))
+	slices.SortFunc(h.list, h.compare)
+	ids := make([]market.ID, len(h.list))
 	for i := range ids {
-		ids[i] = all[i].id
+		ids[i] = h.list[i].id
 	}
-	slices.Sort(ids)
+	if v.ranks == nil {
+		v.ranks = make(map[market.Field][]market.ID)
+	}
+	v.ranks[by] = ids
 	return ids
+}
+
+// firsts keeps the first MaxTop of what it is offered in a heap with the last of
+// them on top: a market of any size costs little more than reading it.
+type firsts struct {
+	sign int
+	list []ranked
+}
+
+func (h *firsts) compare(a, b ranked) int {
+	c := cmp.Compare(a.value, b.value)
+	if c == 0 {
+		c = a.exact.Cmp(b.exact)
+	}
+	return cmp.Or(h.sign*c, cmp.Compare(a.id, b.id))
+}
+
+func (h *firsts) offer(x ranked) {
+	if len(h.list) < wire.MaxTop {
+		h.list = append(h.list, x)
+		for i := len(h.list) - 1; i > 0; {
+			up := (i - 1) / 2
+			if h.compare(h.list[up], h.list[i]) >= 0 {
+				return
+			}
+			h.list[up], h.list[i] = h.list[i], h.list[up]
+			i = up
+		}
+		return
+	}
+	if h.compare(x, h.list[0]) >= 0 {
+		return
+	}
+	h.list[0] = x
+	for i := 0; ; {
+		last := i
+		for _, down := range [...]int{2*i + 1, 2*i + 2} {
+			if down < len(h.list) && h.compare(h.list[down], h.list[last]) > 0 {
+				last = down
+			}
+		}
+		if last == i {
+			return
+		}
+		h.list[i], h.list[last] = h.list[last], h.list[i]
+		i = last
+	}
 }
 
 // composeTop makes the next message of a ranked channel: whole rows of tokens
@@ -87,7 +142,7 @@ func (c *channel) collectTop(h *Hub, v *view, m *message) *message {
 				before = t.step.from.board.Token(id)
 			}
 		}
-		if p.row = c.page.encode(p.row[:0], v, s, before, mask); len(p.row) > 0 {
+		if p.row = c.page.encode(p.row[:0], v.board.Source, s, before, mask); len(p.row) > 0 {
 			p.RowOf(id, p.row)
 			n++
 		}

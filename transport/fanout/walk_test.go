@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/wire"
@@ -165,7 +166,7 @@ func (w *walk) update(c *client) {
 	change := []string{`"rate":1`, `"rate":"tick"`, `"rate":"auto"`, `"deadband_bps":20`, `"deadband_bps":0`, `"view":"full"`, `"digits":"compact"`, `"tokens":[1,2,3]`}[w.rng.IntN(8)]
 	m := c.ask(`{"op":"update","id":"u","sub":%d,%s}`, s.no, change)
 	switch {
-	case m.Type == "error" && (m.Code == "bad_value" || m.Code == "limit" || m.Code == "unknown_token"):
+	case m.Type == "error" && (m.Code == "bad_value" || m.Code == "limit" || m.Code == "busy" || m.Code == "unknown_token"):
 		return
 	case m.Type != "subscribed" || m.Sub != s.no || *m.ID != "u":
 		w.t.Fatalf("got %+v", m)
@@ -208,6 +209,9 @@ func (w *walk) comeBack(c *client) {
 	c.s.link = c
 	effective := options(held, s)
 	m := c.ask(`{"op":"subscribe","id":"s",%s,"since":{"epoch":"k3test","seq":%d}}`, effective, held.Pos)
+	if m.Code == "busy" {
+		return
+	}
 	if m.Type != "subscribed" {
 		w.t.Fatalf("got %+v", m)
 	}
@@ -309,7 +313,7 @@ func (w *walk) subscribe(c *client) {
 		n++
 		m = c.answers[n]
 	}
-	if m.Code == "limit" {
+	if m.Code == "limit" || m.Code == "busy" {
 		return
 	}
 	if len(s.ids) == 0 && !s.all && s.top.N == 0 {
@@ -369,6 +373,7 @@ func (w *walk) finish() {
 		}
 		c.s.Detach()
 	}
+	w.table.expire(time.Now().Add(linger))
 	if len(w.clients) > 0 && w.checked == 0 {
 		w.t.Fatal("nothing was compared")
 	}

@@ -38,23 +38,23 @@ type cache struct {
 
 // whole appends the row of the i-th token of an order with every field; nothing
 // where there is no token.
-func (p *page) whole(dst []byte, v *view, o *order, i int, s *market.Snapshot) []byte {
+func (p *page) whole(dst []byte, source market.Source, o *order, i int, s *market.Snapshot) []byte {
 	if s == nil {
 		return dst
 	}
 	w := &p.wholes
 	if !w.cached {
-		return p.encode(dst, v, s, nil, market.AllFields)
+		return p.encode(dst, source, s, nil, market.AllFields)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := w.of(o, i)
 	if r == nil {
-		return p.encode(dst, v, s, nil, market.AllFields)
+		return p.encode(dst, source, s, nil, market.AllFields)
 	}
-	if r.seq != s.Seq || r.source != v.board.Source {
-		w.text = p.encode(w.text[:0], v, s, nil, market.AllFields)
-		if !w.put(r, s.Seq, v.board.Source) {
+	if r.seq != s.Seq || r.source != source {
+		w.text = p.encode(w.text[:0], source, s, nil, market.AllFields)
+		if !w.put(r, s.Seq, source) {
 			return append(dst, w.text...)
 		}
 	}

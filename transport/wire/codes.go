@@ -15,6 +15,7 @@ const (
 	TooMany             ErrorCode = "too_many"
 	Limit               ErrorCode = "limit"
 	TooFast             ErrorCode = "rate"
+	Busy                ErrorCode = "busy"
 )
 
 // ErrorSpec is one row of the table of error codes.
@@ -36,6 +37,7 @@ func ErrorCodes() []ErrorSpec {
 		{TooMany, "more than 10,000 ids or symbols in one message, or 1,000 in a `verify`"},
 		{Limit, "a limit told in `hello` would be exceeded"},
 		{TooFast, "messages arrive too fast; this one was not read, wait `retry_ms`"},
+		{Busy, "the server has no room for it now; the same may succeed after `retry_ms`"},
 	}
 }
 

@@ -124,6 +124,8 @@ func (d *decoder) contradictions() *RequestError {
 		return errorf(BadValue, "mode every sends every tick: it excludes rate and deadband_bps")
 	case r.Top != nil && r.Deadband > 0:
 		return errorf(BadValue, "top excludes deadband_bps")
+	case r.Top != nil && r.Every:
+		return errorf(BadValue, "top excludes mode every")
 	}
 	return nil
 }
