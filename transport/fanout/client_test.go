@@ -266,7 +266,7 @@ type board struct{ m *wiretest.Market }
 func (b board) Board() *market.Board { return b.m.Board() }
 
 func newRig(cfg Config, m *wiretest.Market) *rig {
-	cfg.Lanes = max(cfg.Lanes, 1)
+	cfg.Lanes, cfg.Handshakes = max(cfg.Lanes, 1), 1e9
 	return &rig{Hub: New(cfg, board{m}), m: m, now: time.Now()}
 }
 

@@ -11,6 +11,7 @@ type Config struct {
 	Connections int // open connections; 50,000, more are refused before the upgrade
 	PerAddress  int // connections per IPv4 address or IPv6 /64; 256
 	PerKey      int // connections per key; 256
+	Handshakes  int // connections that may begin in a second, more wait their turn; 1,000
 	// CountLoopback applies PerAddress to loopback as well, for a server behind a
 	// local proxy.
 	CountLoopback bool
@@ -47,6 +48,7 @@ func (c *Config) setDefaults() {
 	def(&c.Connections, 50_000)
 	def(&c.PerAddress, 256)
 	def(&c.PerKey, 256)
+	def(&c.Handshakes, 1000)
 	def(&c.Subscriptions, 256)
 	def(&c.Tokens, 50_000)
 	def(&c.Channels, 256)

@@ -50,9 +50,6 @@ var batchPool = sync.Pool{New: func() any { return new(batch) }}
 // keepBuffer bounds the buffers that are kept for the next batch.
 const keepBuffer = 256 << 10
 
-// keepControl bounds what an empty control queue keeps of its room.
-const keepControl = 1 << 10
-
 func (b *batch) reset(limit int) {
 	if cap(b.own) > keepBuffer {
 		b.own = nil
@@ -151,10 +148,7 @@ func (s *Session) drainControl(b *batch) {
 	}
 	b.own = append(b.own, s.control...)
 	b.size += len(s.control)
-	s.control = s.control[:0]
-	if cap(s.control) > keepControl {
-		s.control = nil
-	}
+	s.control = nil // answers are rare: an idle connection keeps no room for them
 }
 
 // serve adds what one channel has for the session, as far as it fits.

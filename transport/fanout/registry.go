@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // Errors of Admit.
@@ -23,16 +24,19 @@ type registry struct {
 	by    map[netip.Prefix]int
 	keys  map[string]int
 	stop  bool
+	over  chan struct{} // closed with stop
 	idle  chan struct{} // closed once stopped and empty
 
-	most, perAddress, perKey int
-	loopback                 bool // counted like any other
+	next time.Time // when the newest connection may begin
+
+	most, perAddress, perKey, rate int
+	loopback                       bool // counted like any other
 }
 
 func newRegistry(cfg *Config) *registry {
 	return &registry{
-		by: make(map[netip.Prefix]int), keys: make(map[string]int), idle: make(chan struct{}),
-		most: cfg.Connections, perAddress: cfg.PerAddress, perKey: cfg.PerKey, loopback: cfg.CountLoopback,
+		by: make(map[netip.Prefix]int), keys: make(map[string]int), over: make(chan struct{}), idle: make(chan struct{}),
+		most: cfg.Connections, perAddress: cfg.PerAddress, perKey: cfg.PerKey, rate: cfg.Handshakes, loopback: cfg.CountLoopback,
 	}
 }
 
@@ -51,8 +55,9 @@ type Lease struct {
 	once   sync.Once
 }
 
-// Admit asks for a connection before its upgrade. Errors: ErrNotReady,
-// ErrDraining, ErrFull, ErrAddress, ErrKey. The lease is given back by
+// Admit asks for a connection before its upgrade, and waits for its turn: in a
+// storm of clients that come back, the rest of the server goes on. Errors:
+// ErrNotReady, ErrDraining, ErrFull, ErrAddress, ErrKey. The lease is given back by
 // Session.Detach, or by Release where no session came of it.
 func (h *Hub) Admit(who Visitor) (*Lease, error) {
 	if !h.Ready() {
@@ -61,8 +66,34 @@ func (h *Hub) Admit(who Visitor) (*Lease, error) {
 	l, err := h.registry.admit(who)
 	if err != nil {
 		h.stats.refused.Add(1)
+		return nil, err
 	}
-	return l, err
+	if wait := h.registry.turn(time.Now()); wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-h.registry.over:
+			l.Release()
+			return nil, ErrDraining
+		}
+	}
+	return l, nil
+}
+
+// turnBurst is how much time's worth of connections may begin at once.
+const turnBurst = 250 * time.Millisecond
+
+// turn returns how long the next connection must wait so that no more than the
+// configured number begin in a second.
+func (g *registry) turn(now time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if earliest := now.Add(-turnBurst); g.next.Before(earliest) {
+		g.next = earliest
+	}
+	g.next = g.next.Add(time.Second / time.Duration(g.rate))
+	return g.next.Sub(now)
 }
 
 func (g *registry) admit(who Visitor) (*Lease, error) {
@@ -131,6 +162,7 @@ func (g *registry) drain() {
 	defer g.mu.Unlock()
 	if !g.stop {
 		g.stop = true
+		close(g.over)
 		g.settle()
 	}
 }

@@ -2,7 +2,7 @@ package sse
 
 import (
 	"github.com/velocimeter/velocimeter/transport/fanout"
-	"github.com/velocimeter/velocimeter/transport/loop"
+	"github.com/velocimeter/velocimeter/transport/fanout/loop"
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
 

@@ -16,8 +16,8 @@ import (
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/fanout"
+	"github.com/velocimeter/velocimeter/transport/fanout/loop"
 	"github.com/velocimeter/velocimeter/transport/gate"
-	"github.com/velocimeter/velocimeter/transport/loop"
 	"github.com/velocimeter/velocimeter/transport/wire"
 	"github.com/velocimeter/velocimeter/transport/wire/wiretest"
 )

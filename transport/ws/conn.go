@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/velocimeter/velocimeter/transport/fanout"
-	"github.com/velocimeter/velocimeter/transport/loop"
+	"github.com/velocimeter/velocimeter/transport/fanout/loop"
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
 

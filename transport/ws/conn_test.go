@@ -17,7 +17,7 @@ import (
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/fanout"
-	"github.com/velocimeter/velocimeter/transport/loop"
+	"github.com/velocimeter/velocimeter/transport/fanout/loop"
 	"github.com/velocimeter/velocimeter/transport/wire"
 	"github.com/velocimeter/velocimeter/transport/wire/wiretest"
 )

@@ -32,7 +32,7 @@ func TestEchoServer(t *testing.T) {
 	serveEcho(ctx, t, ln, Config{}, echoLimits)
 }
 
-var echoLimits = limits{message: 16 << 20, fragments: 1 << 20, empty: 1 << 20, pings: 200, binary: true}
+var echoLimits = limits{message: 16 << 20, fragments: 1 << 20, empty: 1 << 20, pings: 200, pongs: 200, binary: true}
 
 // serveEcho serves until ctx ends and the last connection is gone.
 func serveEcho(ctx context.Context, t *testing.T, ln net.Listener, cfg Config, l limits) {

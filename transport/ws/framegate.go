@@ -13,12 +13,13 @@ type limits struct {
 	message   int // bytes, decompressed
 	fragments int // frames of one message
 	empty     int // of them without payload
-	pings     int // a second, and as many pongs
+	pings     int // a second
+	pongs     int // a second, which nobody needs but RFC 6455 allows; at most 255
 	binary    bool
 }
 
 // clientLimits are those of the stream.
-var clientLimits = limits{message: wire.MaxMessage, fragments: 64, empty: 8, pings: 10}
+var clientLimits = limits{message: wire.MaxMessage, fragments: 64, empty: 8, pings: 10, pongs: 200}
 
 const (
 	maxControl = 125

@@ -74,7 +74,7 @@ var attacks = []struct {
 	{"9 empty fragments", join(frame(0x01, "x"), repeat(9, frame(0, ""))), 1008},
 	{"9 empty fragments from the first", repeat(1, join(frame(0x01, ""), repeat(8, frame(0, "")))), 1008},
 	{"ping flood", repeat(11, frame(0x89, "")), 1008},
-	{"pong flood", repeat(11, frame(0x8a, "")), 1008},
+	{"pong flood", repeat(201, frame(0x8a, "")), 1008},
 	{"not UTF-8", frame(0x81, "\xff"), 1007},
 	{"overlong UTF-8", frame(0x81, "\xc0\xaf"), 1007},
 	{"surrogate in UTF-8", frame(0x81, "\xed\xa0\x80"), 1007},
@@ -120,7 +120,7 @@ func (r *recorder) ping([]byte) *violation {
 }
 
 func (r *recorder) pong() *violation {
-	if r.pongs++; r.pongs > clientLimits.pings {
+	if r.pongs++; r.pongs > clientLimits.pongs {
 		return breach(wire.ClosePolicy, "")
 	}
 	return nil

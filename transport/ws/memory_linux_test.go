@@ -40,13 +40,13 @@ func TestIdleMemory(t *testing.T) {
 		}
 	}
 	t.Run("with session", func(t *testing.T) {
-		f("with session", newRig(t, Config{}, fanout.Config{}).addr, 2<<10)
+		f("with session", newRig(t, Config{}, fanout.Config{Handshakes: 1e6}).addr, 2<<10)
 	})
 	t.Run("without session", func(t *testing.T) {
 		f("without session", echoServer(t, Config{}, echoLimits), 1<<10)
 	})
 	t.Run("goroutines, with session", func(t *testing.T) {
-		f("goroutines, with session", newRig(t, Config{Goroutines: true}, fanout.Config{}).addr, 8<<10)
+		f("goroutines, with session", newRig(t, Config{Goroutines: true}, fanout.Config{Handshakes: 1e6}).addr, 8<<10)
 	})
 }
 

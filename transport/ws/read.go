@@ -40,7 +40,7 @@ func (c *conn) message(op byte, payload []byte) *violation {
 }
 
 func (c *conn) ping(payload []byte) *violation {
-	if c.flood(&c.pings) {
+	if c.flood(&c.pings, c.end.limits.pings) {
 		return breach(wire.ClosePolicy, "too many pings")
 	}
 	var frame [2 + maxControl]byte
@@ -49,18 +49,18 @@ func (c *conn) ping(payload []byte) *violation {
 }
 
 func (c *conn) pong() *violation {
-	if c.flood(&c.pongs) {
+	if c.flood(&c.pongs, c.end.limits.pongs) {
 		return breach(wire.ClosePolicy, "too many pongs")
 	}
 	c.pongBy = 0
 	return nil
 }
 
-func (c *conn) flood(count *uint8) bool {
+func (c *conn) flood(count *uint8, most int) bool {
 	if now := clock(); now-c.window >= time.Second || c.window == 0 {
 		c.window, c.pings, c.pongs = now, 0, 0
 	}
-	if int(*count) < c.end.limits.pings {
+	if int(*count) < most {
 		*count++
 		return false
 	}

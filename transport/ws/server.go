@@ -11,8 +11,8 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/velocimeter/velocimeter/transport/fanout"
+	"github.com/velocimeter/velocimeter/transport/fanout/loop"
 	"github.com/velocimeter/velocimeter/transport/gate"
-	"github.com/velocimeter/velocimeter/transport/loop"
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
 

@@ -1,0 +1,173 @@
+//go:build linux
+
+// Command floor writes the bytes of a stream and does nothing else: at every
+// tick one frame of a given size to each connection, with one write(2) past the
+// scheduler. What streamload measures on it is the least that the same bytes
+// cost a Go program on this machine, and the least that they take to arrive.
+//
+//	floor -listen 127.0.0.1:9200 -every 1s -bytes 170 -rows 14
+//	streamload -addr 127.0.0.1:9200 -tokens 0 -n 5000 -pid PID
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+const (
+	headBytes = 16 // fixed head of a binary message
+	restBytes = 13 // distance, time, difference of times, source and room
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:9200", "loopback address to listen on")
+	every := flag.Duration("every", time.Second, "time between two ticks")
+	size := flag.Int("bytes", 200, "bytes of a message without its frame, at least 29")
+	rows := flag.Int("rows", 14, "rows that a message claims to have")
+	flag.Parse()
+	f := &floor{every: *every, size: max(*size, headBytes+restBytes), rows: *rows}
+	if err := f.serve(*listen); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "floor:", err)
+		os.Exit(1) //nolint:forbidigo // main has no other way to fail
+	}
+}
+
+// floor has the connections that asked for ticks.
+type floor struct {
+	every      time.Duration
+	size, rows int
+
+	mu    sync.Mutex
+	conns map[net.Conn]int
+}
+
+func (f *floor) serve(addr string) error {
+	if host, _, err := net.SplitHostPort(addr); err != nil || !net.ParseIP(host).IsLoopback() {
+		return fmt.Errorf("cannot listen on %q: %w", addr, errors.New("not a loopback address"))
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %q: %w", addr, err)
+	}
+	f.conns = make(map[net.Conn]int)
+	go f.tick()
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			return fmt.Errorf("cannot accept on %q: %w", addr, err)
+		}
+		go f.join(nc)
+	}
+}
+
+// tick writes to everybody, for ever.
+func (f *floor) tick() {
+	seq := uint64(1)
+	for now := range time.Tick(f.every) {
+		seq++
+		frame := f.frame(2, seq, now, f.rows)
+		f.mu.Lock()
+		for _, fd := range f.conns {
+			write(fd, frame)
+		}
+		f.mu.Unlock()
+	}
+}
+
+// frame makes a whole message: kind 1 is a snapshot, 2 a delta.
+func (f *floor) frame(kind byte, seq uint64, now time.Time, rows int) []byte {
+	p := make([]byte, headBytes, f.size+4)
+	p[0] = kind
+	binary.LittleEndian.PutUint16(p[2:], uint16(rows))
+	binary.LittleEndian.PutUint64(p[8:], seq)
+	if kind == 2 {
+		p = binary.AppendUvarint(p, 1)
+	}
+	p = binary.AppendUvarint(p, uint64(now.UnixMilli()))
+	p = append(p, make([]byte, f.size-len(p))...)
+	if len(p) < 126 {
+		return append([]byte{0x82, byte(len(p))}, p...)
+	}
+	if len(p) < 1<<16 {
+		return append(binary.BigEndian.AppendUint16([]byte{0x82, 126}, uint16(len(p))), p...)
+	}
+	return append(binary.BigEndian.AppendUint64([]byte{0x82, 127}, uint64(len(p))), p...)
+}
+
+// join answers one client and reads until it ends.
+func (f *floor) join(nc net.Conn) {
+	defer nc.Close() //nolint:errcheck // nothing is lost
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return
+	}
+	fd := -1
+	_ = raw.Control(func(n uintptr) { fd = int(n) })
+	if upgrade(nc) != nil {
+		return
+	}
+	var buf [1 << 10]byte
+	if _, err := nc.Read(buf[:]); err != nil { // the subscription, whatever it says
+		return
+	}
+	const answer = `{"type":"subscribed","sub":1,"ch":1,"recovered":false}`
+	_, err = nc.Write(append(append([]byte{0x81, byte(len(answer))}, answer...), f.frame(1, 1, time.Now(), 0)...))
+	if err != nil {
+		return
+	}
+	f.mu.Lock()
+	f.conns[nc] = fd
+	f.mu.Unlock()
+	_, _ = io.Copy(io.Discard, nc)
+	f.mu.Lock()
+	delete(f.conns, nc)
+	f.mu.Unlock()
+}
+
+func upgrade(nc net.Conn) error {
+	var buf [4 << 10]byte
+	for n := 0; ; {
+		k, err := nc.Read(buf[n:])
+		if err != nil {
+			return fmt.Errorf("cannot read handshake: %w", err)
+		}
+		if n += k; bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
+			break
+		}
+	}
+	_, err := nc.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")) // of the key that streamload sends
+	if err != nil {
+		return fmt.Errorf("cannot answer handshake: %w", err)
+	}
+	return nil
+}
+
+// write blocks, on the thread, until p is with the kernel or the connection fails.
+func write(fd int, p []byte) {
+	for len(p) > 0 {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		switch {
+		case errno == syscall.EAGAIN:
+			<-time.After(time.Millisecond)
+		case errno != 0 && errno != syscall.EINTR:
+			return
+		case errno == 0:
+			p = p[n:]
+		}
+	}
+}
