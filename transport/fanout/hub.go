@@ -30,6 +30,7 @@ type Hub struct {
 	records  []*channel    // of the goroutine in Run, and so is what follows
 	pending  []*market.Tick
 	deadline time.Time // when a slower pace is due; zero where none is waiting
+	surge    surge
 }
 
 // New returns a hub that serves the board that boards has until the first tick
@@ -131,6 +132,9 @@ func (h *Hub) step(now time.Time) {
 // sweep looks after heartbeats and stalled writes.
 func (h *Hub) sweep(now time.Time) {
 	h.table.expire(now)
+	if h.surge.over(h.stats.opened.Load()) {
+		go debug.FreeOSMemory() // it takes a collection
+	}
 	h.eachLane(func(_ *batch, s *Session) { s.sweep(now) })
 }
 

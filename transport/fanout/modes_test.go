@@ -333,3 +333,27 @@ func TestSlowReason(t *testing.T) {
 		t.Fatalf("got %q", got)
 	}
 }
+
+// TestSurge wants memory back once after many connections, and not for few.
+func TestSurge(t *testing.T) {
+	var s surge
+	f := func(opened uint64, sweeps, want int) {
+		t.Helper()
+		got := 0
+		for range sweeps {
+			if s.over(opened) {
+				got++
+			}
+		}
+		if got != want {
+			t.Fatalf("%d connections, %d sweeps: over %d times, not %d", opened, sweeps, got, want)
+		}
+	}
+	f(0, 20, 0)
+	f(500, 50, 0)
+	f(1200, 10, 0)
+	f(1300, 10, 0)
+	f(1300, 50, 1)
+	f(2200, 50, 0)
+	f(2400, 50, 1)
+}
