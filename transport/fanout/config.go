@@ -21,7 +21,7 @@ type Config struct {
 	Channels      int // shared channels; 256, above it subscriptions get channels of their own
 	Heavy         int // rankings, deadbands and modes every of one connection; 16
 	Forms         int // row formats, by rate and deadband, of one connection; 16
-	Every         int // channels of mode every of all connections; 32: each is encoded before everything else
+	Every         int // channels of mode every of all connections; 32, an eighth of them for the whole market: each is encoded before everything else
 	Formats       int // those that are encoded once for all; 64, above it per channel, and above 1,024 refused for now
 	Rings         int // bytes of all messages kept for mode every; 128 MiB
 	Cache         int // bytes of encoded rows kept for others who want them; 128 MiB

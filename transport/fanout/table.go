@@ -109,12 +109,28 @@ func (t *table) join(k key, sel *selection, now time.Time) *channel {
 func (t *table) room(k *key) bool {
 	known := t.pages[k.form] != nil
 	switch {
-	case k.needsChain() && t.shared >= t.maxShared, k.every && len(t.records) >= t.maxEvery:
+	case k.needsChain() && t.shared >= t.maxShared:
+		return false
+	case k.every && (len(t.records) >= t.maxEvery || k.all && t.wholeRecords() >= max(1, t.maxEvery/everyPerWhole)):
 		return false
 	case k.all && !k.every && !known && len(t.pages) >= t.maxPages:
 		return false
 	}
 	return known || t.open < t.maxPages*pagesPerKept
+}
+
+// everyPerWhole is how many channels of mode every there may be for each that
+// takes the whole market.
+const everyPerWhole = 8
+
+// wholeRecords counts the channels of mode every for the whole market.
+func (t *table) wholeRecords() (n int) {
+	for c := range t.records {
+		if c.key.all {
+			n++
+		}
+	}
+	return n
 }
 
 func (t *table) make(k key, e *entry, now time.Time) *channel {
