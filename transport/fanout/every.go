@@ -118,7 +118,7 @@ func (c *channel) nextRecorded(h *Hub, pos uint64, now time.Time) (*message, wir
 		return nil, wire.CloseInternal
 	}
 	m, lost := c.ring.after(pos)
-	if lost {
+	if lost || m == nil && pos < c.seq {
 		return nil, wire.CloseSlow
 	}
 	if m == nil && c.through > c.seq && now.Sub(c.lastAt) >= h.cfg.Heartbeat {

@@ -260,3 +260,23 @@ func TestStalledOnce(t *testing.T) {
 		t.Errorf("%d stalled connections of one", n)
 	}
 }
+
+// A second subscription during a tick must not take its channel back.
+func TestSnapshotDuringATick(t *testing.T) {
+	r := newHRig(3, Config{})
+	c := r.rec(t, wire.EncodingJSON)
+	c.ask(`{"op":"subscribe","all":true,"mode":"every"}`)
+	r.set(1, market.FieldPrice, 50)
+	tk := r.h.set(1, market.FieldPrice, 999)
+	c.s.members[0].ch.record(r.Hub, &round{view: &view{board: tk.Board}, from: tk.Board.Seq - 1}, false, r.now)
+	c.s.Written() // the client is told, the round is not stored yet
+	c.ask(`{"op":"subscribe","all":true,"mode":"every"}`)
+	if n := c.has(`"type":"snapshot"`); n != 1 {
+		t.Errorf("%d snapshots", n)
+	}
+	r.Publish(tk)
+	r.step(r.now)
+	if n := c.has(`"type":"snapshot"`); n != 2 {
+		t.Errorf("%d snapshots after the round", n)
+	}
+}

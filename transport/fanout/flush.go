@@ -159,7 +159,7 @@ func (s *Session) serve(m *member, b *batch, now time.Time) {
 			s.writePinned(m, b, now)
 		case m.job.active:
 			s.writeJob(m, b, now)
-		case m.again:
+		case m.again && s.view.seq() >= m.pos:
 			m.restart(s, now)
 		case !m.ch.chained && s.direct(m, b, now):
 		case s.next(m, now):

@@ -58,8 +58,10 @@ func (m *member) busy() bool { return m.pinned != nil || m.job.active }
 // restart begins the channel anew with a snapshot: after the message that is
 // begun, or by the snapshot that is.
 func (m *member) restart(s *Session, now time.Time) {
-	m.again = m.busy() && !m.job.snapshot
-	if m.busy() {
+	// Messages of mode every may be ahead of the view: no snapshot goes back.
+	behind := s.view.seq() < m.pos
+	m.again = m.busy() && !m.job.snapshot || behind
+	if m.busy() || behind {
 		return
 	}
 	j := job{active: true, snapshot: true, seq: s.view.seq()}

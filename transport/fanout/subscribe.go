@@ -100,6 +100,7 @@ func (s *Session) memberFor(k key, sel *selection, now time.Time) (m *member, is
 	if c == nil {
 		return nil, false, &wire.RequestError{Code: wire.Busy, Text: "the server has no room for another shared channel or row format"}
 	}
+	s.see() // the channel may begin later than what was seen last
 	m = &member{ch: c, page: c.page}
 	if !c.chained && c.sel != nil && !c.sel.all {
 		m.list = c.sel
