@@ -357,3 +357,29 @@ func TestSurge(t *testing.T) {
 	f(2200, 50, 0)
 	f(2400, 50, 1)
 }
+
+// TestCostlyLimits refuses what would cost everybody: too much on one connection
+// is its own fault, too much of all is nobody's.
+func TestCostlyLimits(t *testing.T) {
+	r := newRig(Config{Every: 8, Heavy: 3, Forms: 3, ErrorsPerMinute: 1e9}, wiretest.NewMarket(3, 20))
+	c, other := connect(t, r.Hub), connect(t, r.Hub)
+	defer c.s.Detach()
+	defer other.s.Detach()
+	f := func(c *client, what, want string) {
+		t.Helper()
+		m := c.ask(`{"op":"subscribe",%s}`, what)
+		if m.Type != want && m.Code != want || (m.Code == "busy") != (m.RetryMS > 0) {
+			t.Fatalf("%s: got %+v", what, m)
+		}
+	}
+	f(c, `"all":true,"mode":"every"`, "subscribed")
+	f(c, `"all":true,"mode":"every"`, "subscribed") // the same channel
+	f(other, `"all":true,"mode":"every","view":"full"`, "busy")
+	f(other, `"tokens":[1],"mode":"every","view":"full"`, "subscribed")
+	f(c, `"tokens":[1],"deadband_bps":5`, "subscribed")
+	f(c, `"top":{"by":"price","n":2}`, "subscribed")
+	f(c, `"tokens":[2],"deadband_bps":5`, "limit")
+	f(c, `"tokens":[1],"fields":["price"]`, "subscribed")
+	f(c, `"tokens":[1],"fields":["velocity"]`, "limit")
+	f(c, `"top":{"by":"price","n":2},"mode":"every"`, "bad_value")
+}

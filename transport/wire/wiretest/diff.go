@@ -12,6 +12,12 @@ import (
 // Diff compares rows with the tokens of a board that has selects, nil for all,
 // as the format shows them.
 func Diff(b *market.Board, has func(market.ID) bool, f *wire.Format, rows map[market.ID]Row) error {
+	return eachRow(b, has, rows, func(s *market.Snapshot, row Row) error { return diffRow(s, f, row) })
+}
+
+// eachRow calls check for every selected token and its row; a token without a
+// row and a row without a token are errors.
+func eachRow(b *market.Board, has func(market.ID) bool, rows map[market.ID]Row, check func(*market.Snapshot, Row) error) error {
 	n := 0
 	for s := range b.All {
 		if has != nil && !has(s.ID) {
@@ -22,7 +28,7 @@ func Diff(b *market.Board, has func(market.ID) bool, f *wire.Format, rows map[ma
 		if row == nil {
 			return fmt.Errorf("token %d is missing", s.ID)
 		}
-		if err := diffRow(s, f, row); err != nil {
+		if err := check(s, row); err != nil {
 			return fmt.Errorf("token %d: %w", s.ID, err)
 		}
 	}

@@ -16,33 +16,21 @@ func (r *Replica) Of(sub uint64) *Channel { return r.Channels[r.subs[sub]] }
 // Within is Diff for a deadband: decimals may be as far from the board as it
 // allows, and nothing else may.
 func Within(b *market.Board, has func(market.ID) bool, f *wire.Format, rows map[market.ID]Row, bps int) error {
-	n := 0
-	for s := range b.All {
-		if has != nil && !has(s.ID) {
-			continue
-		}
-		n++
-		row := rows[s.ID]
-		if row == nil {
-			return fmt.Errorf("token %d is missing", s.ID)
-		}
+	return eachRow(b, has, rows, func(s *market.Snapshot, row Row) error {
 		for field := range (f.Fields | market.FieldSource.Bit()).Fields() {
 			got, want := row[field.String()], show(s, field, f)
 			if field.Spec().Kind != market.KindDecimal || got == "null" || want == "null" {
 				if got != want {
-					return fmt.Errorf("token %d: %s is %s, not %s", s.ID, field, got, want)
+					return fmt.Errorf("%s is %s, not %s", field, got, want)
 				}
 				continue
 			}
 			if err := near(got, want, bps, f.Digits); err != nil {
-				return fmt.Errorf("token %d: %s %w", s.ID, field, err)
+				return fmt.Errorf("%s %w", field, err)
 			}
 		}
-	}
-	if n != len(rows) {
-		return fmt.Errorf("%d rows for %d tokens", len(rows), n)
-	}
-	return nil
+		return nil
+	})
 }
 
 // near allows for the rounding of both sides beside the deadband.
