@@ -1,6 +1,11 @@
 package quality
 
-import "github.com/velocimeter/velocimeter/engine/market"
+import (
+	"unsafe"
+
+	"github.com/velocimeter/velocimeter/engine/cacheline"
+	"github.com/velocimeter/velocimeter/engine/market"
+)
 
 // Positions of rows that the board does not hold, and of rows to skip.
 const (
@@ -163,6 +168,7 @@ func (g *Gate) count(b *market.Batch, board *market.Board) tally {
 // returns where the row after it most likely is.
 func (g *Gate) lookup(t *tally, rows []market.Quote, board *market.Board, snaps *[chunk]*market.Snapshot, at int32) int32 {
 	for i := range rows {
+		g.ahead(at, board)
 		id := rows[i].ID
 		if int(at) >= len(g.slots) || g.slots[at].id != id {
 			at = g.find(id)
@@ -184,6 +190,21 @@ func (g *Gate) lookup(t *tally, rows []market.Quote, board *market.Board, snaps 
 	return at
 }
 
+const (
+	// early is how many rows before its lookup a snapshot is asked for.
+	early = 24
+	// compared is how much of a snapshot a row is compared with, in bytes.
+	compared = int(unsafe.Offsetof(market.Snapshot{}.AcceptedPrice))
+)
+
+// ahead asks for what the lookup of a later row will touch, if rows come in the
+// order of the list.
+func (g *Gate) ahead(at int32, board *market.Board) {
+	if int(at)+early < len(g.slots) {
+		cacheline.PrefetchFirst(g.slots[at+early].hinted(board), compared)
+	}
+}
+
 // find returns the slot of an id, making one that is not on the list.
 func (g *Gate) find(id market.ID) int32 {
 	at, ok := g.index[id]
@@ -197,10 +218,8 @@ func (g *Gate) find(id market.ID) int32 {
 
 // lookup finds the token on the board, first where it was the last time.
 func (s *slot) lookup(board *market.Board) *market.Snapshot {
-	if int(s.shard) < len(board.Shards) && s.pos >= 0 && int(s.pos) < len(board.Shards[s.shard]) {
-		if snap := board.Shards[s.shard][s.pos]; snap.ID == s.id {
-			return snap
-		}
+	if snap := s.hinted(board); snap != nil && snap.ID == s.id {
+		return snap
 	}
 	s.pos = NewRow
 	if len(board.Shards) == 0 {
@@ -213,4 +232,13 @@ func (s *slot) lookup(board *market.Board) *market.Snapshot {
 	}
 	s.pos = pos
 	return board.Shards[s.shard][pos]
+}
+
+// hinted returns what the board holds where the token was the last time, nil
+// for nothing. It does not look into it.
+func (s *slot) hinted(board *market.Board) *market.Snapshot {
+	if int(s.shard) >= len(board.Shards) || s.pos < 0 || int(s.pos) >= len(board.Shards[s.shard]) {
+		return nil
+	}
+	return board.Shards[s.shard][s.pos]
 }

@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"unsafe"
+
+	"github.com/velocimeter/velocimeter/engine/cacheline"
 )
 
 // Step watches the relative steps of one input of one token. It remembers the
@@ -48,6 +51,13 @@ func (s *Steps) share() {
 
 // at returns the place of a step.
 func (s *Step) at(j uint8) *float32 { return &s.ring[j][s.lane] }
+
+// Prefetch asks for the places that SaveRing and Accept will touch.
+func (s *Steps) Prefetch() {
+	if s[0].ring != nil {
+		cacheline.PrefetchFirst(s[0].at(s[0].newest()), int(markedSteps*unsafe.Sizeof(s[0].ring[0])))
+	}
+}
 
 // push says what the last Accept did to the ring.
 type push uint8

@@ -3,6 +3,7 @@ package tick
 import (
 	"maps"
 
+	"github.com/velocimeter/velocimeter/engine/cacheline"
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/engine/quality"
 	"github.com/velocimeter/velocimeter/engine/token"
@@ -96,6 +97,7 @@ func (s *Shard) begin(env *market.Env, kind market.TickKind, verdict market.Verd
 // panics, Undo puts it back exactly as it was.
 func (s *Shard) Step(q *market.Quote) {
 	s.undo = -1
+	s.ahead()
 	i, ok := s.find(q)
 	if !ok {
 		i = s.add(token.NewWith(q.ID, s.cfg))
@@ -115,6 +117,29 @@ func (s *Shard) Step(q *market.Quote) {
 	s.record(i, snap, mask, q)
 	s.slots[i].seen = s.env.Seq
 	s.arrive(i, q != nil)
+}
+
+// A Step asks for the memory of the quotes after its own: for far of them what
+// it finds without looking into it, for near then what the token points to.
+const (
+	far  = 6
+	near = 1
+)
+
+// ahead asks for what the next Steps will need.
+func (s *Shard) ahead() {
+	if n := s.next + far; n < len(s.quotes) {
+		cacheline.Prefetch(s.quotes[n])
+		if i := s.at[n]; i >= 0 && int(i) < len(s.tokens) {
+			cacheline.Prefetch(s.tokens[i])
+			cacheline.Prefetch(s.snaps[i])
+		}
+	}
+	if n := s.next + near; n < len(s.quotes) {
+		if i := s.at[n]; i >= 0 && int(i) < len(s.tokens) {
+			s.tokens[i].Prefetch()
+		}
+	}
 }
 
 // arrive notes that the poll names a token; without a row the journal is told

@@ -87,6 +87,12 @@ func (t *Token) ID() market.ID { return t.id }
 // Snapshot returns the published state; nil before the first Step.
 func (t *Token) Snapshot() *market.Snapshot { return t.snap }
 
+// Prefetch asks for the memory outside the token that its next Step will need.
+func (t *Token) Prefetch() {
+	t.steps.Prefetch()
+	t.win.Prefetch()
+}
+
 // Counts returns the token's counters.
 func (t *Token) Counts() Counts { return t.counts }
 

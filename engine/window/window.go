@@ -3,6 +3,7 @@ package window
 import (
 	"math"
 
+	"github.com/velocimeter/velocimeter/engine/cacheline"
 	"github.com/velocimeter/velocimeter/engine/market"
 )
 
@@ -92,6 +93,13 @@ func (w *Window) Follow(s Sample, all *Trends) {
 		}
 	}
 	w.turn(all)
+}
+
+// Prefetch asks for what Save and Follow will touch outside of w.
+func (w *Window) Prefetch() {
+	if w.coarse.n > 0 {
+		cacheline.Prefetch(w.coarse.at(w.coarse.n - 1))
+	}
 }
 
 // begin takes the first sample of all.
