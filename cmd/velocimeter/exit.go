@@ -15,7 +15,7 @@ const (
 	exitIO          = 74  // the store cannot be read or written
 	exitTemporary   = 75  // another process holds the data folder
 	exitConfig      = 78  // the configuration is invalid
-	exitInterrupted = 130 // a second signal cut the shutdown short
+	exitInterrupted = 130 // a second signal, a second or more after the first, cut the shutdown short
 )
 
 // exitError carries the exit code that an error asks for.

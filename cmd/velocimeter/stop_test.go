@@ -5,7 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/velocimeter/velocimeter/persist"
@@ -58,5 +63,54 @@ func TestFatalStoreIsToldOnce(t *testing.T) {
 	f("requests", nil, exitOK)
 	if h.stuck {
 		t.Error("nothing hung")
+	}
+}
+
+// Whoever sends a signal twice within a moment means one stop; who comes back
+// later does not want to wait.
+func TestRepeatedSignals(t *testing.T) {
+	f := func(want string, after ...time.Duration) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			signals := make(chan os.Signal, 2)
+			begun := time.Now()
+			var did []string
+			note := func(what string) { did = append(did, fmt.Sprint(what, time.Since(begun))) }
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				obey(signals, func() { note("stop ") }, func(code int) { note(fmt.Sprintf("exit %d ", code)) })
+			}()
+			for _, d := range after {
+				time.Sleep(time.Until(begun.Add(d)))
+				signals <- syscall.SIGTERM
+			}
+			close(signals)
+			<-done
+			if got := strings.Join(did, ", "); got != want {
+				t.Errorf("signals after %v: %q, want %q", after, got, want)
+			}
+		})
+	}
+	f("stop 1m0s", time.Minute)
+	f("stop 0s", 0, 0)
+	f("stop 0s", 0, 3*time.Millisecond, time.Second-1)
+	f("stop 0s, exit 130 1s", 0, time.Second)
+	f("stop 0s, exit 130 4s", 0, 3*time.Millisecond, 4*time.Second)
+}
+
+// A supervisor's doubled signal does not cost the store its clean end.
+func TestDoubledSignalStopsInOrder(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	kid := startChild(t.Context(), t, data, "--market-tokens", "20", "--market-tick", "20ms")
+	kid.until("a tick", func() bool {
+		seq, ok := kid.gauge("velocimeter_market_seq")
+		return ok && seq > 3
+	})
+	_ = kid.cmd.Process.Signal(syscall.SIGTERM)
+	kid.until("the stop", func() bool { return strings.Contains(kid.log.String(), "shutting down") }) // else the kernel may join the two
+	kid.end(syscall.SIGTERM)
+	if code := kid.cmd.ProcessState.ExitCode(); code != exitOK || !strings.Contains(kid.log.String(), `"stopped"`) {
+		t.Errorf("exit %d; log:\n%s", code, kid.log.String())
 	}
 }
