@@ -50,7 +50,7 @@ func (l *leaf) refuse(ctx *fasthttp.RequestCtx, method []byte) {
 
 func (s *Server) begin(ctx *fasthttp.RequestCtx) *state {
 	st, _ := s.states.Get().(*state)
-	st.params = 0
+	st.params, st.close = 0, false
 	st.id = s.ids.append(st.id[:0], ctx.Request.Header.Peek("X-Request-Id"))
 	ctx.SetUserValue(stateKey{}, st)
 	setCommon(ctx, st)
@@ -72,7 +72,7 @@ func (s *Server) end(ctx *fasthttp.RequestCtx, st *state, meter *routeMeter) {
 			"request_id", string(st.id), "method", Echo(ctx.Method()), "path", Echo(rawPath(ctx.RequestURI())),
 			"status", ctx.Response.StatusCode(), "took", took)
 	}
-	if s.stopped.Load() && !ctx.Hijacked() {
+	if (st.close || s.stopped.Load()) && !ctx.Hijacked() {
 		ctx.SetConnectionClose()
 	}
 	ctx.RemoveUserValue(stateKey{})

@@ -13,6 +13,7 @@ import (
 type state struct {
 	id     []byte
 	params int
+	close  bool // the request asked for it
 	names  [maxParams]string
 	values [maxParams][]byte
 }

@@ -89,7 +89,8 @@ var (
 	}
 )
 
-// check returns the first rule that the request breaks, or nil. It allocates nothing.
+// check returns the first rule that the request breaks, or nil, and notes whether
+// the client wants the connection to end. It allocates nothing.
 func (s *Server) check(ctx *fasthttp.RequestCtx) *violation {
 	if c, ok := ctx.Conn().(*conn); ok && c.bareLF {
 		return vMalformed
@@ -112,6 +113,9 @@ func (s *Server) check(ctx *fasthttp.RequestCtx) *violation {
 	seen, v := scanFields(raw, s.cfg.MaxFields)
 	if v != nil {
 		return v
+	}
+	if st := stateOf(ctx); st != nil {
+		st.close = seen.close
 	}
 	if v := seen.check(ctx); v != nil {
 		return v
@@ -136,6 +140,7 @@ func checkMethod(m []byte) *violation {
 type fields struct {
 	length, encoding, host, key, authorization, expect uint8
 	badExpect                                          bool
+	close                                              bool // the client wants the connection to end with the answer
 }
 
 // scanFields walks the header block as it was sent. Names are letters, digits
@@ -182,6 +187,8 @@ func (f *fields) count(name, value []byte) {
 		}
 	case 9:
 		add(&f.key, name, "x-api-key")
+	case 10:
+		f.close = f.close || equalFold(name, "connection") && hasClose(value)
 	case 13:
 		add(&f.authorization, name, "authorization")
 	case 14:
@@ -189,6 +196,17 @@ func (f *fields) count(name, value []byte) {
 	case 17:
 		add(&f.encoding, name, "transfer-encoding")
 	}
+}
+
+// hasClose reports whether a Connection field lists close, in any case and at any
+// place: fasthttp knows only a last field that is nothing but "close".
+func hasClose(value []byte) bool {
+	for item := range bytes.SplitSeq(value, []byte{','}) {
+		if equalFold(bytes.Trim(item, " \t"), "close") {
+			return true
+		}
+	}
+	return false
 }
 
 func add(n *uint8, name []byte, want string) bool {
