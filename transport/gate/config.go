@@ -16,7 +16,10 @@ type Config struct {
 	MaxFields int // header fields; 64, more is 431
 	MaxBody   int // request body; 64 KiB, more is 413
 
-	// ReadTimeout bounds one whole request from its first byte: 5 s, then 408.
+	// ReadTimeout bounds one whole request: 5 s, then 408. The first of a
+	// connection is timed from the accept, the TLS handshake included, later ones
+	// from their first byte. A connection on which nothing was sent in that time is
+	// closed without an answer.
 	ReadTimeout time.Duration
 	// WriteTimeout bounds one whole response: 10 s, then the connection ends.
 	WriteTimeout time.Duration

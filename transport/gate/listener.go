@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -132,18 +133,14 @@ var errBareLF = errors.New("a line of the head ends without a carriage return")
 const tlsHandshake = 0x16
 
 // Read notes whether the request line is complete, by which 414 and 431 differ,
-// and what the first head is like. Speakers of TLS are hung up on at once: they
-// could not read an answer.
+// and what the first head is like. io.EOF makes fasthttp hang up.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.bareLF {
 		return 0, errBareLF
 	}
 	n, err := c.Conn.Read(p)
-	if c.first && n > 0 {
-		c.first = false
-		if p[0] == tlsHandshake {
-			return 0, io.EOF
-		}
+	if c.first && c.opening(p[:n], err) {
+		return 0, io.EOF
 	}
 	if c.head != nil {
 		done := c.head.feed(p[:n])
@@ -156,6 +153,17 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.lineSeen = bytes.IndexByte(p[:n], '\n') >= 0
 	}
 	return n, err
+}
+
+// opening looks at what the first read brought, and reports whether to hang up
+// without a word: on whoever speaks TLS, and could not read an answer, and on
+// whoever sent nothing in time, and might take one for that to a later request.
+func (c *conn) opening(p []byte, err error) bool {
+	if len(p) > 0 {
+		c.first = false
+		return p[0] == tlsHandshake
+	}
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // Unwrap returns the connection below, such as *net.TCPConn.
