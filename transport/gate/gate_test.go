@@ -192,7 +192,9 @@ func TestRawRequests(t *testing.T) {
 	f(get("/a#frag"), 400, "bad_path", true)
 	f(get("/a?b#frag"), 400, "bad_target", true)
 	f(get("/a?\xc3\xa9"), 400, "bad_target", true)
-	f(get("http://other/a"), 400, "bad_target", true)
+	for _, target := range []string{"http://other/a", "http://h/a", "HTTPS://h", "*"} {
+		f(get(target), 400, "bad_target", true)
+	}
 	for _, name := range []string{"api_key", "apikey", "API-KEY", "key", "x-api-key", "%61pi_key", "CMC_PRO_API_KEY"} {
 		f(get("/a?x=1&"+name+"=sesame"), 400, "key_in_url", false)
 	}
@@ -271,6 +273,19 @@ func TestUnknownPathNamesTheKnownOnes(t *testing.T) {
 	if !strings.Contains(body, `"remediation":"use one of: /a, /panic, /t/live, /t/{id}, /t/{id}/x"`) {
 		t.Errorf("got %s", body)
 	}
+}
+
+// A client that speaks as to a proxy is told what to send instead.
+func TestBadTargetsAreToldWhatToSend(t *testing.T) {
+	_, addr := start(t, Config{}, echoRoutes()...)
+	f := func(target, want string) {
+		t.Helper()
+		if _, body, _ := wire(t, addr, "GET "+target+" HTTP/1.1\r\nHost: h\r\n\r\n"); !strings.Contains(body, want) {
+			t.Errorf("%s: got %s", target, body)
+		}
+	}
+	f("http://h/a", `"remediation":"send the origin form: a path such as /api/v1/tokens, without scheme and host"`)
+	f("/a?b#frag", `"remediation":"escape what is not printable ASCII, and leave the fragment out"`)
 }
 
 func TestParams(t *testing.T) {

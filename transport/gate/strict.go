@@ -75,7 +75,8 @@ var (
 		detail: "the request did not arrive in time", remediation: "send the whole request at once",
 	}
 	vMalformed  = bad("malformed_request", "the request cannot be parsed", "send a well-formed HTTP/1.1 request")
-	vTarget     = bad("bad_target", "the request target is not a path", "send an absolute path such as /api/v1/tokens")
+	vTarget     = bad("bad_target", "the request target is not a path", "send the origin form: a path such as /api/v1/tokens, without scheme and host")
+	vQuery      = bad("bad_target", "the query holds a byte that is never valid there", "escape what is not printable ASCII, and leave the fragment out")
 	vPath       = bad("bad_path", "the path holds a byte or segment that is never valid here", "send letters, digits, '-', '.', '_' and '~' between single slashes")
 	vHost       = bad("bad_host", "the Host header is missing, repeated or malformed", "send one Host header: name or address, and optionally a port")
 	vHeader     = bad("bad_header", "a header field is malformed", "send field names of letters, digits and '-', one line each")

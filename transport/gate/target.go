@@ -84,6 +84,8 @@ func isHex(c byte) bool { return c-'0' <= 9 || c|0x20 >= 'a' && c|0x20 <= 'f' }
 
 // checkTarget refuses everything in the path that could be normalised into
 // another path, and keys in the query. The query's values are the routes' business.
+// The absolute form is refused too, though RFC 9112 section 3.2.2 has servers take
+// it: it names a host that a proxy in front may not have looked at.
 func checkTarget(target, method []byte) *violation {
 	if len(target) == 1 && target[0] == '*' && string(method) == "OPTIONS" {
 		return nil
@@ -97,7 +99,7 @@ func checkTarget(target, method []byte) *violation {
 	}
 	for _, c := range query {
 		if c <= ' ' || c >= 0x7f || c == '#' {
-			return vTarget
+			return vQuery
 		}
 	}
 	return checkQueryKeys(query)
