@@ -28,6 +28,11 @@ func (r *refusal) answer(ctx *fasthttp.RequestCtx) {
 	if r.header != "" {
 		ctx.Response.Header.Set(r.header, r.value)
 	}
+	if r.status == fasthttp.StatusUpgradeRequired { // RFC 9110 section 15.5.22, RFC 6455 section 4.4
+		ctx.Response.Header.Set("Connection", "Upgrade")
+		ctx.Response.Header.Set("Upgrade", "websocket")
+		ctx.Response.Header.Set("Sec-WebSocket-Version", "13")
+	}
 }
 
 // check looks at a handshake more strictly than the upgrader does and makes the
@@ -67,10 +72,10 @@ func (s *Server) plain(ctx *fasthttp.RequestCtx, h *fasthttp.RequestHeader) *ref
 	case len(ctx.URI().QueryString()) > 0:
 		return &refusal{400, "invalid_parameter", "the stream takes no query", "send options in subscribe", "", ""}
 	case !hasToken(h, "Connection", "upgrade") || !hasToken(h, "Upgrade", "websocket"):
-		return &refusal{426, "upgrade_required", "this path speaks WebSocket only", "send Connection: Upgrade and Upgrade: websocket", "Upgrade", "websocket"}
+		return &refusal{426, "upgrade_required", "this path speaks WebSocket only", "send Connection: Upgrade and Upgrade: websocket", "", ""}
 	}
 	if v := h.PeekAll("Sec-WebSocket-Version"); len(v) != 1 || string(v[0]) != "13" {
-		return &refusal{426, "unsupported_version", "only WebSocket version 13 is spoken", "send Sec-WebSocket-Version: 13", "Sec-WebSocket-Version", "13"}
+		return &refusal{426, "unsupported_version", "only WebSocket version 13 is spoken", "send Sec-WebSocket-Version: 13", "", ""}
 	}
 	if v := h.PeekAll("Sec-WebSocket-Key"); len(v) != 1 || !validKey(string(v[0])) {
 		return &refusal{400, "bad_handshake", "Sec-WebSocket-Key is not 16 bytes in base64", "send one fresh key", "", ""}
