@@ -303,6 +303,25 @@ func TestParams(t *testing.T) {
 	f("/t/5?a=b", "5")
 }
 
+func TestAllow(t *testing.T) {
+	h := func(*fasthttp.RequestCtx) {}
+	_, addr := start(t, Config{}, Route{Method: "GET", Path: "/a", Serve: h}, Route{Method: "POST", Path: "/a", Serve: h},
+		Route{Method: "GET", Path: "/s", Serve: h, Endless: true}, Route{Method: "DELETE", Path: "/s", Serve: h})
+	f := func(method, path, allow string, status int) {
+		t.Helper()
+		if resp, body, _ := wire(t, addr, method+" "+path+" HTTP/1.1\r\nHost: h\r\n\r\n"); resp.StatusCode != status || resp.Header.Get("Allow") != allow {
+			t.Errorf("%s %s: got %d %v %s", method, path, resp.StatusCode, resp.Header, body)
+		}
+	}
+	f("OPTIONS", "/a", "GET, HEAD, POST, OPTIONS", 204)
+	f("PUT", "/a", "GET, HEAD, POST, OPTIONS", 405)
+	f("HEAD", "/a", "", 200)
+	f("OPTIONS", "/s", "GET, DELETE, OPTIONS", 204)
+	f("PUT", "/s", "GET, DELETE, OPTIONS", 405)
+	f("HEAD", "/s", "GET, DELETE, OPTIONS", 405)
+	f("GET", "/s", "", 200)
+}
+
 func TestRouteErrors(t *testing.T) {
 	h := func(*fasthttp.RequestCtx) {}
 	f := func(routes ...Route) {

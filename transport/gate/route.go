@@ -14,7 +14,8 @@ import (
 type Handler func(ctx *fasthttp.RequestCtx)
 
 // Route binds a handler to a method and a path. The gate answers HEAD for every
-// GET route, OPTIONS for every path, and 405 with Allow for other methods.
+// GET route that is not Endless, OPTIONS for every path, and 405 with Allow for
+// other methods.
 type Route struct {
 	Method string // GET, POST, PUT, PATCH or DELETE
 	// Path is matched exactly, byte for byte; a segment {name} matches one
@@ -23,6 +24,8 @@ type Route struct {
 	// Name is the route's label in metrics and logs; "" takes the Path.
 	Name  string
 	Serve Handler
+	// Endless says that the answer to GET has no end, so that there is no HEAD of it.
+	Endless bool
 	// Hidden keeps the path out of the list that an unknown path is answered with.
 	Hidden bool
 }
@@ -51,8 +54,9 @@ type leaf struct {
 
 // endpoint is one method of a path.
 type endpoint struct {
-	serve Handler
-	meter *routeMeter
+	serve   Handler
+	meter   *routeMeter
+	endless bool
 }
 
 // router finds endpoints by path; immutable once built.
@@ -121,7 +125,7 @@ func (r *router) add(rt Route, meter func(name string) *routeMeter) error {
 	if name == "" {
 		name = rt.Path
 	}
-	n.leaf.methods[rt.Method] = &endpoint{serve: rt.Serve, meter: meter(name)}
+	n.leaf.methods[rt.Method] = &endpoint{serve: rt.Serve, meter: meter(name), endless: rt.Endless}
 	return nil
 }
 
@@ -166,9 +170,9 @@ func (r *router) leaves(n *node, out []*leaf) []*leaf {
 	return out
 }
 
-// seal derives HEAD from GET and writes the Allow header down.
+// seal derives HEAD from a GET that ends and writes the Allow header down.
 func (l *leaf) seal() {
-	if get := l.methods["GET"]; get != nil {
+	if get := l.methods["GET"]; get != nil && !get.endless {
 		l.methods["HEAD"] = get
 	}
 	var allow []string

@@ -34,13 +34,8 @@ func (r *refusal) answer(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-// The refusals that depend on nothing of the request. The gate takes whoever has
-// GET for one that has HEAD, which a stream has not: it has no end.
+// The refusals that depend on nothing of the request.
 var (
-	refusedMethod = &refusal{
-		status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "this path does not have the method HEAD",
-		remed: "use GET", header: fasthttp.HeaderAllow, value: "GET, OPTIONS",
-	}
 	refusedMedia = &refusal{
 		status: http.StatusNotAcceptable, code: "not_acceptable", detail: "this is an event stream", remed: "accept text/event-stream",
 	}

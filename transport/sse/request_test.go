@@ -129,8 +129,13 @@ func TestAnswers(t *testing.T) {
 		if h := f(405, raw("HEAD"), ""); h.Get("Allow") != "GET, OPTIONS" {
 			t.Fatalf("got %v", h)
 		}
+		if h := f(204, raw("OPTIONS"), ""); h.Get("Allow") != "GET, OPTIONS" {
+			t.Fatalf("got %v", h)
+		}
 		for _, method := range []string{"POST", "PUT", "DELETE", "PATCH"} {
-			f(405, raw(method), "method_not_allowed")
+			if h := f(405, raw(method), "method_not_allowed"); h.Get("Allow") != "GET, OPTIONS" {
+				t.Fatalf("got %v", h)
+			}
 		}
 	}
 	for _, token := range []string{"999999", "0", "nope", "T1", "-1", "1.0", "BTC'--", "18446744073709551617", "%7b%7d"} {

@@ -55,8 +55,8 @@ func New(cfg Config, hub *fanout.Hub, loops *loop.Group) *Server {
 // connections.
 func (s *Server) Routes() []gate.Route {
 	return []gate.Route{
-		{Method: http.MethodGet, Path: "/api/v1/tokens/live", Serve: func(ctx *fasthttp.RequestCtx) { s.serve(ctx, "") }},
-		{Method: http.MethodGet, Path: "/api/v1/tokens/{id}/live", Serve: func(ctx *fasthttp.RequestCtx) { s.serve(ctx, string(gate.Param(ctx, "id"))) }},
+		{Method: http.MethodGet, Path: "/api/v1/tokens/live", Endless: true, Serve: func(ctx *fasthttp.RequestCtx) { s.serve(ctx, "") }},
+		{Method: http.MethodGet, Path: "/api/v1/tokens/{id}/live", Endless: true, Serve: func(ctx *fasthttp.RequestCtx) { s.serve(ctx, string(gate.Param(ctx, "id"))) }},
 	}
 }
 
@@ -93,8 +93,6 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx, token string) {
 // check reads a request, or says why it is refused.
 func (s *Server) check(ctx *fasthttp.RequestCtx, token string) (*wire.Request, *refusal) {
 	switch {
-	case !ctx.IsGet():
-		return nil, refusedMethod
 	case !accepts(ctx):
 		return nil, refusedMedia
 	case !s.hub.Ready():

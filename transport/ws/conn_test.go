@@ -85,7 +85,11 @@ func testHandshake(t *testing.T, cfg Config) {
 	f(400, was, key("seventeen bytes !"))
 	f(400, "Sec-WebSocket-"+was, "")
 	f(400, "Sec-WebSocket-"+strings.TrimSpace(was))
-	f(405, "GET", "POST")
+	for _, method := range []string{"HEAD", "POST"} {
+		if res := f(405, "GET", method); res.Get("Allow") != "GET, OPTIONS" {
+			t.Fatalf("%s: got %v", method, res)
+		}
+	}
 	f(400, "HTTP/1.1", "HTTP/1.0")
 	f(400, "stream HTTP", "stream?key=1 HTTP")
 	f(101, "Origin: http://x.test")

@@ -96,7 +96,8 @@ func (r *rig) dial(t *testing.T, head string) (*peer, int, http.Header) {
 		t.Fatal(err)
 	}
 	p := &peer{t: t, nc: nc, br: bufio.NewReader(nc)}
-	res, err := http.ReadResponse(p.br, nil)
+	method, _, _ := strings.Cut(head, " ")
+	res, err := http.ReadResponse(p.br, &http.Request{Method: method})
 	if err != nil {
 		t.Fatal(err)
 	}

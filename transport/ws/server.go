@@ -53,7 +53,7 @@ func (s *Server) Loops() *loop.Group { return s.loops }
 
 // Route returns the stream's route for the gate, which must keep hijacked connections.
 func (s *Server) Route() gate.Route {
-	return gate.Route{Method: "GET", Path: Path, Name: "stream", Serve: s.Serve}
+	return gate.Route{Method: "GET", Path: Path, Name: "stream", Endless: true, Serve: s.Serve}
 }
 
 // Wait returns when the last connection and the last admitted handshake are gone;
@@ -64,7 +64,7 @@ func (s *Server) Wait(ctx context.Context) error { return s.conns.wait(ctx) }
 // leaseWait is how long an admitted handshake may take until its answer is written.
 const leaseWait = 15 * time.Second
 
-// Serve answers one request for the stream.
+// Serve answers one GET for the stream.
 func (s *Server) Serve(ctx *fasthttp.RequestCtx) {
 	terms, r := s.check(ctx)
 	if r != nil {

@@ -65,8 +65,6 @@ func (s *Server) check(ctx *fasthttp.RequestCtx) (t terms, r *refusal) {
 // plain checks what does not depend on choices.
 func (s *Server) plain(ctx *fasthttp.RequestCtx, h *fasthttp.RequestHeader) *refusal {
 	switch {
-	case !ctx.IsGet():
-		return &refusal{405, "method_not_allowed", "a WebSocket begins with GET", "use GET", "Allow", "GET"}
 	case !h.IsHTTP11():
 		return &refusal{400, "bad_handshake", "a WebSocket needs HTTP/1.1", "use HTTP/1.1", "", ""}
 	case len(ctx.URI().QueryString()) > 0:
