@@ -213,11 +213,25 @@ func TestRawRequests(t *testing.T) {
 // too far away here to be it.
 func TestHopelessHeadsAreNotWaitedFor(t *testing.T) {
 	_, addr := start(t, Config{ReadTimeout: time.Hour}, echoRoutes()...)
-	for _, raw := range []string{"GET /a HTTP/1.1\nHost: h\n\n", "GET /a HTTP/1.1\n"} {
-		if resp, body, closed := wire(t, addr, raw); resp.StatusCode != http.StatusBadRequest || !closed || !strings.Contains(body, `"code":"malformed_request"`) {
+	f := func(raw, code string) {
+		t.Helper()
+		if resp, body, closed := wire(t, addr, raw); resp.StatusCode != http.StatusBadRequest || !closed || !strings.Contains(body, `"code":"`+code+`"`) {
 			t.Errorf("%q: got %d closed %v %s", raw, resp.StatusCode, closed, body)
 		}
 	}
+	f("GET /a HTTP/1.1\nHost: h\n\n", "malformed_request")
+	f("GET /a HTTP/1.1\n", "malformed_request")
+	const twice = "/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+	f("POST "+twice, "ambiguous_framing")
+	f("GET "+twice, "ambiguous_framing")
+	f("POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", "ambiguous_framing")
+	f("POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\n", "ambiguous_framing")
+	f("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nHost: i\r\n\r\n", "malformed_request")
+	f("POST /a HTTP/1.1\r\nHost: a@b\r\nContent-Length: 5\r\n\r\n", "bad_host")
+	f("POST //a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", "bad_path")
+	f("GET /a HTTP/1.1\r\nHost: h\r\nContent-Length: 010\r\n\r\n", "unexpected_body")
+	f("GET /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", "unexpected_body")
+	f("POST "+twice+"5\r\nhello\r\n0\r\n\r\nGET /a HTTP/1.1\r\nHost: h\r\n\r\n", "ambiguous_framing")
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

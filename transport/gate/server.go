@@ -44,6 +44,7 @@ func New(cfg Config, routes ...Route) (*Server, error) {
 	s.http = fasthttp.Server{
 		Handler:                      s.Handle,
 		ErrorHandler:                 s.refuse,
+		HeaderReceived:               s.headReceived,
 		ExpectHandler:                s.expect,
 		Logger:                       printfLogger{cfg.Logger},
 		Concurrency:                  cfg.Concurrency,

@@ -96,35 +96,53 @@ func (s *Server) check(ctx *fasthttp.RequestCtx) *violation {
 	if c, ok := ctx.Conn().(*conn); ok && c.bareLF {
 		return vMalformed
 	}
-	h := &ctx.Request.Header
-	if p := h.Protocol(); string(p) != "HTTP/1.1" && string(p) != "HTTP/1.0" {
-		return vVersion
-	}
-	if v := checkMethod(h.Method()); v != nil {
-		return v
-	}
-	target := h.RequestURI()
-	if len(target) > s.cfg.MaxURI {
-		return vURILong
-	}
-	raw := h.RawHeaders()
-	if len(raw) > s.cfg.MaxHeader {
-		return vHeaderLong
-	}
-	seen, v := scanFields(raw, s.cfg.MaxFields)
-	if v != nil {
-		return v
-	}
+	seen, v := s.checkHead(&ctx.Request.Header)
 	if st := stateOf(ctx); st != nil {
 		st.close = seen.close
 	}
-	if v := seen.check(ctx); v != nil {
-		return v
+	return v
+}
+
+// checkHead judges what was sent and not what fasthttp made of it: it says the
+// same again after headReceived.
+func (s *Server) checkHead(h *fasthttp.RequestHeader) (seen fields, v *violation) {
+	if p := h.Protocol(); string(p) != "HTTP/1.1" && string(p) != "HTTP/1.0" {
+		return seen, vVersion
+	}
+	if v := checkMethod(h.Method()); v != nil {
+		return seen, v
+	}
+	target := h.RequestURI()
+	if len(target) > s.cfg.MaxURI {
+		return seen, vURILong
+	}
+	raw := h.RawHeaders()
+	if len(raw) > s.cfg.MaxHeader {
+		return seen, vHeaderLong
+	}
+	if seen, v = scanFields(raw, s.cfg.MaxFields); v != nil {
+		return seen, v
+	}
+	if v := seen.check(h.Method()); v != nil {
+		return seen, v
 	}
 	if v := checkHost(h); v != nil {
-		return v
+		return seen, v
 	}
-	return checkTarget(target, h.Method())
+	return seen, checkTarget(target, h.Method())
+}
+
+// headReceived lets fasthttp wait for no body of a request that is refused for its
+// head. The connection ends with that answer: what follows is nobody's request.
+func (s *Server) headReceived(h *fasthttp.RequestHeader) (same fasthttp.RequestConfig) {
+	const none = -2 // neither Content-Length nor chunks
+	if h.ContentLength() == none {
+		return same
+	}
+	if _, v := s.checkHead(h); v != nil && !v.keep {
+		h.SetContentLength(0)
+	}
+	return same
 }
 
 func checkMethod(m []byte) *violation {
@@ -141,6 +159,7 @@ func checkMethod(m []byte) *violation {
 type fields struct {
 	length, encoding, host, key, authorization, expect uint8
 	badExpect                                          bool
+	body                                               bool // some Content-Length is not 0
 	close                                              bool // the client wants the connection to end with the answer
 }
 
@@ -193,7 +212,9 @@ func (f *fields) count(name, value []byte) {
 	case 13:
 		add(&f.authorization, name, "authorization")
 	case 14:
-		add(&f.length, name, "content-length")
+		if add(&f.length, name, "content-length") && bytes.ContainsAny(value, "123456789") {
+			f.body = true
+		}
 	case 17:
 		add(&f.encoding, name, "transfer-encoding")
 	}
@@ -236,7 +257,7 @@ func equalFold(b []byte, lower string) bool {
 	return true
 }
 
-func (f *fields) check(ctx *fasthttp.RequestCtx) *violation {
+func (f *fields) check(method []byte) *violation {
 	switch {
 	case f.length+f.encoding > 1:
 		return vFraming
@@ -246,7 +267,7 @@ func (f *fields) check(ctx *fasthttp.RequestCtx) *violation {
 		return vCredential
 	case f.expect > 1 || f.badExpect:
 		return vExpect
-	case (f.encoding > 0 || ctx.Request.Header.ContentLength() > 0) && bodyless(ctx.Method()):
+	case (f.encoding > 0 || f.body) && bodyless(method):
 		return vBody
 	}
 	return nil
