@@ -107,7 +107,7 @@ func TestServerEncoder(t *testing.T) {
 	some := market.MaskOf(market.FieldPrice, market.FieldFlags, market.FieldSource, market.FieldRank)
 	bases := []wire.Format{
 		wire.ViewFormat(market.ViewQuote), wire.ViewFormat(market.ViewVelocity), wire.ViewFormat(market.ViewFull),
-		wire.FieldsFormat(some), wire.FieldsFormat(market.FieldVelocity.Bit()),
+		wire.FieldsFormat(some), wire.FieldsFormat(market.FieldVelocity.Bit()), wire.FieldsFormat(market.FieldSymbol.Bit()),
 	}
 	f := func(m *wiretest.Market, seed uint64, format wire.Format) {
 		t.Helper()

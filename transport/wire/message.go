@@ -138,15 +138,19 @@ const (
 	CompressionDeflate = "deflate"
 )
 
-// appendFields names what rows hold beside the texts and the field that a
-// ranked subscription is ordered by.
+// appendFields names what rows hold beside the texts, which are in all, or the
+// texts where that is nothing: no list is empty, and any can be asked for again.
 func appendFields(dst []byte, f *Format) []byte {
 	if f.Named {
 		return append(append(append(dst, `"view":"`...), f.View.String()...), '"')
 	}
 	dst = append(dst, `"fields":[`...)
+	fields := f.Fields & market.NumericFields
+	if fields == 0 {
+		fields = market.TextFields
+	}
 	i := 0
-	for field := range (f.Fields & market.NumericFields).Fields() {
+	for field := range fields.Fields() {
 		dst = appendString(comma(dst, i), field.String())
 		i++
 	}

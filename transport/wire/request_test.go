@@ -112,6 +112,26 @@ func TestUpdateFormat(t *testing.T) {
 	f(`"fields":["price"]`, &Top{By: market.FieldVelocity, N: 1}, ranked)
 }
 
+// What effective tells as fields can be asked for again, and is the same then.
+func TestEffectiveFieldsAreAList(t *testing.T) {
+	f := func(asked, want string) {
+		t.Helper()
+		r, bad := DecodeRequest([]byte(`{"op":"subscribe","all":true,"fields":`+asked+`}`), EncodingJSON)
+		if bad != nil {
+			t.Fatal(bad)
+		}
+		got := string(appendFields(nil, &r.Format))
+		again, bad := DecodeRequest([]byte(`{"op":"subscribe","all":true,`+got+`}`), EncodingJSON)
+		if got != `"fields":`+want || bad != nil || again.Format != r.Format {
+			t.Errorf("%s is effective as %s, %v, and then %+v", asked, got, bad, again.Format)
+		}
+	}
+	f(`["velocity","price"]`, `["price","velocity"]`)
+	f(`["name","price"]`, `["price"]`)
+	f(`["symbol"]`, `["symbol","name","slug"]`)
+	f(`["slug","name"]`, `["symbol","name","slug"]`)
+}
+
 func TestTooMany(t *testing.T) {
 	f := func(n int, element string, code ErrorCode) {
 		t.Helper()
