@@ -45,26 +45,40 @@ type counts struct {
 }
 
 // Attach makes a session of a connection and sends hello, or, where the peer
-// brings its only request, the answer to that. Detach must follow.
+// brings its only request, the answer to that. Detach must follow, unless Attach
+// panics: then no session is left, and the lease is the caller's.
 func (h *Hub) Attach(link Link, peer Peer) *Session {
 	now := time.Now()
 	s := &Session{hub: h, link: link, peer: peer, begun: now, view: h.newest().view, since: now}
 	s.gate.start(&h.cfg, now)
 	h.add(s)
 	h.stats.opened.Add(1)
+	s.begin(now)
+	return s
+}
+
+// begin writes what stands first. After a panic the session takes no part any more.
+func (s *Session) begin(now time.Time) {
+	begun := false
+	defer func() {
+		if !begun {
+			s.leave()
+		}
+	}()
+	h := s.hub
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if peer.Request == nil {
+	if r := s.peer.Request; r == nil {
 		s.greet(now)
-	} else if err := s.subscribe(peer.Request, now); err != nil {
-		s.refuse(peer.Request, err, now)
+	} else if err := s.subscribe(r, now); err != nil {
+		s.refuse(r, err, now)
 		s.drain(now.Add(shutdownDefault), h.retry(), wire.CloseRestart) // it cannot ask for anything else
 	}
 	if h.registry.draining() {
 		s.drain(now.Add(shutdownDefault), h.retry(), wire.CloseRestart)
 	}
 	s.flush(now)
-	return s
+	begun = true
 }
 
 func (s *Session) greet(now time.Time) {
@@ -81,10 +95,17 @@ func (s *Session) greet(now time.Time) {
 // Detach ends the session once its connection is gone and the link uses none of
 // the bytes that it took. Later calls do nothing.
 func (s *Session) Detach() {
+	if s.leave() {
+		s.peer.Lease.Release()
+	}
+}
+
+// leave takes the session out of everything that knows it, once.
+func (s *Session) leave() (first bool) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return
+		return false
 	}
 	s.closed = true
 	for _, m := range s.members {
@@ -95,7 +116,7 @@ func (s *Session) Detach() {
 	s.mu.Unlock()
 	s.lane.remove(s)
 	s.hub.stats.closed.Add(1)
-	s.peer.Lease.Release()
+	return true
 }
 
 // Written is called by the link when what it kept is written.

@@ -346,6 +346,45 @@ func TestPanicEndsOneSession(t *testing.T) {
 	good.s.Detach()
 }
 
+// broken is a link that panics when it is first written to.
+type broken struct{ rec }
+
+func (*broken) TryWrite([]Chunk) bool { panic("boom") }
+
+// TestAttachPanics wants no session to stay, and leaves the lease to whoever has
+// the connection.
+func TestAttachPanics(t *testing.T) {
+	f := func(peer Peer) {
+		t.Helper()
+		r := newHRig(3, Config{})
+		lease, err := r.Admit(Visitor{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer.Framing, peer.Lease = lines{}, lease
+		func() {
+			defer func() {
+				if recover() != "boom" {
+					t.Error("Attach did not panic")
+				}
+			}()
+			r.Attach(&broken{}, peer)
+		}()
+		for i := range 3 {
+			r.set(1, market.FieldPrice, int64(i+2))
+		}
+		if n, s := len(r.sessions()), r.Stats(); n != 0 || s.Panics != 0 || s.Subscriptions != 0 || s.Connections != 1 {
+			t.Errorf("%d sessions, %+v", n, s)
+		}
+		lease.Release()
+		if n := r.Stats().Connections; n != 0 {
+			t.Errorf("%d connections", n)
+		}
+	}
+	f(Peer{})
+	f(Peer{Request: &wire.Request{Op: wire.OpSubscribe, All: true, Format: wire.ViewFormat(market.ViewQuote)}})
+}
+
 func TestRegister(t *testing.T) {
 	r, reg := newRig(Config{}, wiretest.NewMarket(3, 1)), prometheus.NewPedanticRegistry()
 	if err := r.Register(reg); err != nil {

@@ -19,7 +19,19 @@ type session interface {
 	Detach()
 }
 
-var _ session = (*fanout.Session)(nil)
+// stub stands where no session is: before it is attached, and where attaching
+// panicked.
+type stub struct{ lease *fanout.Lease }
+
+func (stub) Receive([]byte)         {}
+func (stub) Written()               {}
+func (stub) Closing(wire.CloseCode) {}
+func (s stub) Detach()              { s.lease.Release() }
+
+var (
+	_ session = (*fanout.Session)(nil)
+	_ session = stub{}
+)
 
 // endpoint is what the connections of a server have in common.
 type endpoint struct {
@@ -64,6 +76,19 @@ func newConn(end *endpoint, nc net.Conn) *conn {
 	c := &conn{end: end, pingAt: clock() + rand.N(end.cfg.PingEvery)}
 	end.loops.Open(&c.Conn, nc, c)
 	return c
+}
+
+// attach makes a session of the connection. After a panic the connection is served
+// only to be closed: nobody but the loop can do that.
+func (c *conn) attach(hub *fanout.Hub, peer fanout.Peer) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.end.onPanic(r)
+			c.Abort()
+		}
+	}()
+	c.session = stub{peer.Lease}
+	c.session = hub.Attach(c, peer)
 }
 
 // serve begins to read, with what came with the handshake.

@@ -146,7 +146,7 @@ func (s *Server) start(hijacked net.Conn, lease *fanout.Lease, terms terms) {
 	case terms.deflate:
 		peer.Framing = Deflate{}
 	}
-	c.session = s.hub.Attach(c, peer)
+	c.attach(s.hub, peer)
 	c.serve(early)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/fanout"
 	"github.com/velocimeter/velocimeter/transport/wire"
 )
@@ -139,5 +141,37 @@ func TestHandoverPanics(t *testing.T) {
 	gone(t, s)
 	if n := s.hub.Stats().Connections; n != 0 {
 		t.Fatalf("%d connections", n)
+	}
+}
+
+type nobody struct{}
+
+func (nobody) Board() *market.Board { return nil }
+
+// TestAttachPanics lets Attach panic after the loop took the connection: a hub
+// without a market has nothing to attach to.
+func TestAttachPanics(t *testing.T) { eachBackend(t, testAttachPanics) }
+
+func testAttachPanics(t *testing.T, cfg Config) {
+	t.Helper()
+	ready := quiet(t, fanout.Config{}).hub
+	s := New(cfg, fanout.New(fanout.Config{}, nobody{}))
+	lease, err := ready.Admit(fanout.Visitor{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.conns.enter()
+	mine, theirs := tcpPair(t)
+	func() {
+		defer s.rescue(theirs, lease)
+		s.start(theirs, lease, terms{})
+	}()
+	_ = mine.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if b, err := io.ReadAll(mine); len(b) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %q, %v", b, err)
+	}
+	gone(t, s)
+	if err := ready.Shutdown(t.Context(), wire.CloseGoingAway); err != nil {
+		t.Error(err)
 	}
 }
