@@ -18,6 +18,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -34,8 +35,11 @@ func main() {
 	every := flag.Duration("every", time.Second, "time between two ticks")
 	size := flag.Int("bytes", 200, "bytes of a message without its frame, at least 29")
 	rows := flag.Int("rows", 14, "rows that a message claims to have")
+	batch := flag.Int("uring", 0, "sends of a batch by io_uring, a power of two; 0: write(2)")
+	files := flag.Bool("files", false, "register the descriptors with io_uring")
+	anywhere := flag.Bool("anywhere", false, "use io_uring from any thread: no single issuer, no deferred work")
 	flag.Parse()
-	f := &floor{every: *every, size: max(*size, headBytes+restBytes), rows: *rows}
+	f := &floor{every: *every, size: max(*size, headBytes+restBytes), rows: *rows, batch: *batch, files: *files, anywhere: *anywhere}
 	if err := f.serve(*listen); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "floor:", err)
 		os.Exit(1) //nolint:forbidigo // main has no other way to fail
@@ -46,9 +50,21 @@ func main() {
 type floor struct {
 	every      time.Duration
 	size, rows int
+	batch      int  // of io_uring; 0 without
+	files      bool // registered with it
+	anywhere   bool // it belongs to no thread
 
 	mu    sync.Mutex
-	conns map[net.Conn]int
+	conns map[*client]bool
+	gone  []*client // whose descriptor waits for tick to let it go
+}
+
+// client is a connection. Its slot is of tick alone.
+type client struct {
+	nc    net.Conn
+	fd    int
+	slot  int32 // in the table of files; -1 for none
+	known bool  // to the table
 }
 
 func (f *floor) serve(addr string) error {
@@ -59,29 +75,53 @@ func (f *floor) serve(addr string) error {
 	if err != nil {
 		return fmt.Errorf("cannot listen on %q: %w", addr, err)
 	}
-	f.conns = make(map[net.Conn]int)
-	go f.tick()
+	f.conns = make(map[*client]bool)
+	failed := make(chan error, 1)
+	go func() { failed <- f.tick() }()
+	go f.accept(ln, failed)
+	return <-failed
+}
+
+func (f *floor) accept(ln net.Listener, failed chan<- error) {
 	for {
 		nc, err := ln.Accept()
 		if err != nil {
-			return fmt.Errorf("cannot accept on %q: %w", addr, err)
+			failed <- fmt.Errorf("cannot accept on %q: %w", ln.Addr(), err)
+			return
 		}
 		go f.join(nc)
 	}
 }
 
 // tick writes to everybody, for ever.
-func (f *floor) tick() {
+func (f *floor) tick() error {
+	var r *ring
+	if f.batch > 0 {
+		if !f.anywhere {
+			runtime.LockOSThread()
+		}
+		var err error
+		if r, err = newRing(uint32(f.batch), f.files, f.anywhere); err != nil {
+			return err
+		}
+	}
 	seq := uint64(1)
 	for now := range time.Tick(f.every) {
 		seq++
 		frame := f.frame(2, seq, now, f.rows)
+		if r != nil {
+			if err := f.submitAll(r, frame); err != nil {
+				return err
+			}
+			continue
+		}
 		f.mu.Lock()
-		for _, fd := range f.conns {
-			write(fd, frame)
+		for c := range f.conns {
+			write(c.fd, frame)
 		}
 		f.mu.Unlock()
 	}
+	return nil
 }
 
 // frame makes a whole message: kind 1 is a snapshot, 2 a delta.
@@ -129,12 +169,16 @@ func (f *floor) join(nc net.Conn) {
 	if err != nil {
 		return
 	}
+	c := &client{nc: nc, fd: fd, slot: -1}
 	f.mu.Lock()
-	f.conns[nc] = fd
+	f.conns[c] = true
 	f.mu.Unlock()
 	_, _ = io.Copy(io.Discard, nc)
 	f.mu.Lock()
-	delete(f.conns, nc)
+	delete(f.conns, c)
+	if f.batch > 0 {
+		f.gone = append(f.gone, c)
+	}
 	f.mu.Unlock()
 }
 

@@ -4,8 +4,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"syscall"
 )
@@ -16,6 +18,7 @@ type asker struct {
 	load *load
 	keep bool // the connection
 	fd   int  // of the open connection; 0 for none
+	wire io.ReadWriter
 	buf  [64 << 10]byte
 }
 
@@ -42,6 +45,10 @@ func (a *asker) open() error {
 		a.close()
 		return fmt.Errorf("cannot connect: %w", err)
 	}
+	a.wire = blocking{fd: fd}
+	if a.load.cfg.tls {
+		a.wire = tls.Client(blocking{fd: fd}, a.load.tlsConfig())
+	}
 	return nil
 }
 
@@ -53,7 +60,7 @@ func (a *asker) get(path string) (status int, err error) {
 	if !a.keep {
 		defer a.close()
 	}
-	if _, err := syscall.Write(a.fd, []byte("GET "+path+" HTTP/1.1\r\nHost: "+a.load.host+"\r\n\r\n")); err != nil {
+	if _, err := a.wire.Write([]byte("GET " + path + " HTTP/1.1\r\nHost: " + a.load.host + "\r\n\r\n")); err != nil {
 		a.close()
 		return 0, fmt.Errorf("cannot ask for %q: %w", path, err)
 	}
@@ -91,9 +98,25 @@ func (a *asker) head() (status, left int, err error) {
 }
 
 func (a *asker) read(p []byte) (int, error) {
-	n, err := syscall.Read(a.fd, p)
+	n, err := a.wire.Read(p)
 	if err == nil && n <= 0 {
 		err = io.ErrUnexpectedEOF
 	}
-	return n, err
+	return n, err //nolint:wrapcheck // get says what it was reading
 }
+
+// blocking is a blocking descriptor as crypto/tls wants it.
+type blocking struct {
+	net.Conn // nil: nothing else is called
+	fd       int
+}
+
+func (b blocking) Read(p []byte) (int, error) {
+	n, err := syscall.Read(b.fd, p)
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
+func (b blocking) Write(p []byte) (int, error) { return syscall.Write(b.fd, p) }

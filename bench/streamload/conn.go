@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -27,6 +29,7 @@ const (
 type conn struct {
 	load      *load
 	fd        int32
+	tls       *tls.Conn // nil where nothing is encrypted
 	phase     phase
 	small     bool // has a small receive buffer
 	selection string
@@ -63,6 +66,12 @@ func (c *conn) subscribe() []byte {
 
 func (c *conn) connect() {
 	l := c.load
+	if l.cfg.tls {
+		c.phase, c.rest, c.tls = connecting, nil, nil
+		l.dialing++
+		go l.secure(c)
+		return
+	}
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		c.retry(time.Second)
@@ -101,23 +110,45 @@ func (c *conn) ready(events uint32) {
 }
 
 func (c *conn) write(p []byte) {
-	if n, err := syscall.Write(int(c.fd), p); err != nil || n < len(p) {
+	var n int
+	var err error
+	if c.tls != nil {
+		n, err = c.tls.Write(p)
+	} else {
+		n, err = syscall.Write(int(c.fd), p)
+	}
+	if err != nil || n < len(p) {
 		c.end() // what a client sends is far smaller than the kernel's buffer
 	}
 }
 
+// read takes what came; of TLS all of it, for the kernel has nothing more to tell
+// of what crypto/tls keeps.
 func (c *conn) read() {
 	buf := c.load.buf
 	off := copy(buf, c.rest)
-	n, err := syscall.Read(int(c.fd), buf[off:])
-	if err == syscall.EAGAIN || err == syscall.EINTR {
+	var n int
+	var err error
+	if c.tls != nil {
+		n, err = c.tls.Read(buf[off:])
+	} else {
+		n, err = syscall.Read(int(c.fd), buf[off:])
+	}
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
 		return
 	}
 	if err != nil || n <= 0 {
 		c.end()
 		return
 	}
-	p := buf[:off+n]
+	c.take(buf[:off+n], n)
+	if c.tls != nil && c.fd >= 0 {
+		c.read()
+	}
+}
+
+// take acts on what came, of which the last n bytes are new.
+func (c *conn) take(p []byte, n int) {
 	c.load.received.bytes += int64(n)
 	if c.phase == upgrading {
 		i := bytes.Index(p, []byte("\r\n\r\n"))
@@ -182,7 +213,7 @@ func (c *conn) end() {
 	was := c.phase
 	_ = syscall.Close(int(c.fd))
 	delete(l.byFD, c.fd)
-	c.fd, c.phase, c.rest = -1, down, nil
+	c.fd, c.phase, c.rest, c.tls = -1, down, nil, nil
 	if was != live || l.redial {
 		c.retry(100*time.Millisecond + rand.N(400*time.Millisecond))
 	}

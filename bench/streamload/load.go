@@ -22,6 +22,7 @@ type load struct {
 	events [512]syscall.EpollEvent
 	buf    []byte
 
+	secured  chan secured
 	waiting  []*conn // to be dialled
 	dialing  int     // handshakes under way
 	limit    int
@@ -44,7 +45,7 @@ func newLoad(c *settings) (*load, error) {
 	if err != nil || !addr.Addr().Is4() {
 		return nil, fmt.Errorf("cannot use address %q: want IPv4 host:port", c.addr)
 	}
-	l := &load{cfg: c, host: c.addr, limit: c.dialing, byFD: make(map[int32]*conn), buf: make([]byte, 1<<20)}
+	l := &load{cfg: c, host: c.addr, limit: c.dialing, byFD: make(map[int32]*conn), buf: make([]byte, 1<<20), secured: make(chan secured)}
 	l.to = syscall.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}
 	if l.ep, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
@@ -119,6 +120,10 @@ func (l *load) runFor(d time.Duration) {
 // turn dials who waits and serves one round of events.
 func (l *load) turn(wait time.Duration) {
 	l.dial()
+	if l.cfg.tls && l.dialing > 0 {
+		l.adopt()
+		wait = min(wait, time.Millisecond)
+	}
 	n, err := syscall.EpollWait(l.ep, l.events[:], int(wait.Milliseconds()))
 	if err != nil {
 		return // interrupted

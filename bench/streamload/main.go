@@ -29,6 +29,8 @@ type settings struct {
 	addr, mode, proto, label string
 	options                  string // members of subscribe
 	n, tokens, pid, reps     int
+	core                     int
+	tls                      bool
 	dialing                  int
 	seed                     uint64
 	share                    float64
@@ -38,6 +40,7 @@ type settings struct {
 func main() {
 	var c settings
 	flag.StringVar(&c.addr, "addr", "127.0.0.1:8080", "IPv4 address of the server")
+	flag.BoolVar(&c.tls, "tls", false, "encrypt, and take any certificate")
 	flag.StringVar(&c.mode, "mode", "paced", "idle, paced, stall or storm")
 	flag.StringVar(&c.proto, "proto", "bin", "sub-protocol: bin or json")
 	flag.StringVar(&c.label, "label", "", "name in the report")
@@ -45,6 +48,7 @@ func main() {
 	flag.IntVar(&c.n, "n", 1000, "connections")
 	flag.IntVar(&c.tokens, "tokens", 20, "random tokens of each connection; 0: all, -1: the same first one, -2: no subscription")
 	flag.IntVar(&c.pid, "pid", 0, "process id of the server; 0: its cost is not measured")
+	flag.IntVar(&c.core, "core", -1, "core whose time is told, whatever runs on it; -1: none")
 	flag.IntVar(&c.reps, "reps", 1, "measured repetitions")
 	flag.IntVar(&c.dialing, "dialing", 64, "handshakes at the same time; a storm has no limit")
 	flag.Uint64Var(&c.seed, "seed", 1, "seed of the choice of tokens")

@@ -22,6 +22,7 @@ type result struct {
 	PerMRows, PerMMessages               float64 // seconds of the server for a million, whole process
 	AddedPerMRows, AddedPerMMessages     float64 // less what it costs without connections
 	GeneratorCPU                         float64
+	CoreCPU                              float64 `json:",omitempty"` // seconds a second of the core, whoever ran
 	P50, P90, P99, Most                  float64 // ms from received_at to arrival
 	RSSPerConn                           float64 // bytes of growth
 	Gaps, Snapshots, Bad                 int64
@@ -71,10 +72,11 @@ func (l *load) start() (rss, cpu float64, err error) {
 
 // measure reads for the measured time and fills r.
 func (l *load) measure(r *result) {
-	cpu, own, begin := cpuOf(l.cfg.pid), ownCPU(), time.Now()
+	cpu, own, core, begin := cpuOf(l.cfg.pid), ownCPU(), coreOf(l.cfg.core), time.Now()
 	l.runFor(l.cfg.dur)
 	r.Seconds = time.Since(begin).Seconds()
 	spent, own := cpuOf(l.cfg.pid)-cpu, ownCPU()-own
+	r.CoreCPU = (coreOf(l.cfg.core) - core) / r.Seconds
 	t := &l.received
 	r.Rows, r.Messages, r.Gaps, r.Snapshots, r.Bad = t.rows, t.messages, t.gaps, t.snapshots, t.bad
 	r.Refused, r.Dropped = l.refused, l.dropped

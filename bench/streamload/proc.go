@@ -23,6 +23,27 @@ func cpuOf(pid int) (seconds float64) {
 	return seconds
 }
 
+// coreOf returns the seconds that a core was busy, with interrupts and whatever
+// else ran on it; 0 for none.
+func coreOf(core int) (seconds float64) {
+	if core < 0 {
+		return 0
+	}
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	_, line, _ := strings.Cut(string(b), fmt.Sprintf("\ncpu%d ", core))
+	f := strings.Fields(line)
+	for i := range min(len(f), 7) { // user, nice, system, idle, iowait, irq, softirq
+		if i != 3 && i != 4 {
+			ticks, _ := strconv.ParseFloat(f[i], 64)
+			seconds += ticks / 100
+		}
+	}
+	return seconds
+}
+
 // rssOf returns the resident bytes of a process.
 func rssOf(pid int) float64 {
 	f := fieldsOf(fmt.Sprintf("/proc/%d/statm", pid))

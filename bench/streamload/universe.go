@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,9 @@ func (l *load) universe() ([]uint32, error) {
 	}
 	defer nc.Close() //nolint:errcheck // nothing is lost
 	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	if l.cfg.tls {
+		nc = tls.Client(nc, l.tlsConfig())
+	}
 	one := &load{host: l.host, cfg: &settings{proto: "json"}}
 	if _, err := nc.Write(one.handshake()); err != nil {
 		return nil, fmt.Errorf("cannot upgrade: %w", err)
