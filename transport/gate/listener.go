@@ -62,7 +62,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		l.meters.connections.Inc()
 		if l.tls != nil {
-			nc = tls.Server(nc, l.tls) // the handshake comes with the first read, within its deadline
+			nc = tls.Server(&below{nc}, l.tls) // the handshake comes with the first read, within its deadline
 		}
 		return &conn{Conn: nc, from: l, first: true, head: new(headScan)}, nil
 	}

@@ -6,8 +6,9 @@
 // one set and one goroutine per processor. An idle connection has no goroutine
 // and no buffer. Writes happen in the goroutine that asks for them and never
 // block; what the kernel does not take is kept, and the loop writes it when
-// there is room. Elsewhere, and for connections that encrypt, two goroutines
-// serve a connection with the same behaviour.
+// there is room. A connection that encrypts is served likewise where the loop may
+// go below crypto/tls (a connection there has Swap). Elsewhere two goroutines serve
+// a connection with the same behaviour.
 //
 // A descriptor is closed by its loop alone, and events carry a generation: an
 // event of a connection that is gone reaches no other that got its number.

@@ -23,12 +23,16 @@ func NewGroup(cfg Config) *Group {
 // ended; Start must follow.
 func (g *Group) Open(c *Conn, nc net.Conn, h Handler) {
 	c.group, c.handler, c.due = g, h, never
-	tcp, plain := tcpOf(nc)
+	tcp, secure, below := layersOf(nc)
+	plain := secure == nil
 	if tcp != nil {
 		tune(tcp, &g.cfg)
 	}
-	if tcp != nil && plain && !g.cfg.Goroutines && g.loops.take(c, tcp) {
+	if tcp != nil && (plain || below != nil) && !g.cfg.Goroutines && g.loops.take(c, tcp) {
 		c.owner = nc
+		if secure != nil {
+			c.seal(secure, below, tcp)
+		}
 		return
 	}
 	s := &stream{c: c, nc: nc, below: nc, plain: plain, wake: make(chan struct{}, 1), written: make(chan struct{})}
@@ -50,22 +54,36 @@ func (c *Conn) Start() {
 	c.enroll()
 }
 
-// tcpOf returns the TCP connection at the bottom, or nil, and whether nothing
-// encrypts on the way.
-func tcpOf(nc net.Conn) (tcp *net.TCPConn, plain bool) {
-	for plain = true; ; {
-		if _, ok := nc.(*tls.Conn); ok {
-			plain = false
+// swapper is a connection below TLS that lets another take its place. Nothing may
+// be under way meanwhile.
+type swapper interface {
+	Swap(nc net.Conn) (old net.Conn)
+}
+
+// layersOf returns the TCP connection at the bottom, or nil, what encrypts above
+// it, and where a loop may go between them: nil for nowhere, and for a handshake
+// that is not over.
+func layersOf(nc net.Conn) (tcp *net.TCPConn, secure *tls.Conn, below swapper) {
+	for once := true; ; {
+		if t, ok := nc.(*tls.Conn); ok {
+			once = secure == nil && t.ConnectionState().HandshakeComplete
+			secure = t
+		}
+		if s, ok := nc.(swapper); ok && secure != nil && once {
+			below = s
 		}
 		switch v := nc.(type) {
 		case *net.TCPConn:
-			return v, plain
+			if !once {
+				below = nil
+			}
+			return v, secure, below
 		case interface{ Unwrap() net.Conn }:
 			nc = v.Unwrap()
 		case interface{ NetConn() net.Conn }:
 			nc = v.NetConn()
 		default:
-			return nil, plain
+			return nil, secure, nil
 		}
 	}
 }

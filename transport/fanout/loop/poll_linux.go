@@ -28,6 +28,8 @@ type polled struct {
 	interest      uint32 // what epoll is told
 	enrolled      bool   // it is told something
 	slot          int16  // in the wheel, or unplan
+	again         bool   // there may be input that epoll does not tell of
+	sealed        *sealed
 }
 
 // place is where a loop finds the connection of an event. The generation tells
@@ -137,7 +139,7 @@ func (c *Conn) tell(op int) error {
 	if c.deaf {
 		want = 0
 	}
-	if c.out != nil {
+	if c.out != nil || c.poll.again && !c.deaf {
 		want |= syscall.EPOLLOUT
 	}
 	if op == syscall.EPOLL_CTL_MOD && (!c.poll.enrolled || c.poll.interest == want) {
@@ -155,11 +157,19 @@ func (c *Conn) rearm() {
 	}
 }
 
-// halfClose tells the peer that nothing more will come; mu is held.
-func (c *Conn) halfClose() { _ = syscall.Shutdown(int(c.poll.fd), syscall.SHUT_WR) }
+// halfClose tells the peer that nothing more will come; mu is held. Where we
+// encrypt the peer is to end first: an end of TCP alone would look like an attack.
+func (c *Conn) halfClose() {
+	if c.poll.sealed == nil {
+		_ = syscall.Shutdown(int(c.poll.fd), syscall.SHUT_WR)
+	}
+}
 
 // hangUp makes the loop see the end, which closes the descriptor; mu is held.
-func (c *Conn) hangUp() { _ = syscall.Shutdown(int(c.poll.fd), syscall.SHUT_RDWR) }
+func (c *Conn) hangUp() {
+	c.farewell()
+	_ = syscall.Shutdown(int(c.poll.fd), syscall.SHUT_RDWR)
+}
 
 // run serves connections as long as there are any.
 func (e *epoll) run() {
@@ -211,6 +221,9 @@ func (e *epoll) serve(c *Conn, events uint32) {
 	defer c.rescue()
 	if events&syscall.EPOLLOUT != 0 {
 		c.writable()
+		if c.poll.again {
+			events |= syscall.EPOLLIN
+		}
 	}
 	if events&^syscall.EPOLLOUT != 0 {
 		e.readable(c, events)
@@ -249,6 +262,12 @@ func (e *epoll) readable(c *Conn, events uint32) {
 	over, deaf, fd := c.phase == ended, c.deaf, c.poll.fd
 	c.mu.Unlock()
 	if !over && !deaf {
+		if c.poll.sealed != nil {
+			if e.open(c) {
+				e.close(c)
+			}
+			return
+		}
 		n, err := read(fd, e.buf)
 		if err == syscall.EAGAIN || err == syscall.EINTR {
 			return
@@ -283,6 +302,7 @@ func (e *epoll) close(c *Conn) {
 // reset the connection and destroy our last frame on its way.
 func (e *epoll) release(c *Conn) {
 	fd := int(c.poll.fd)
+	c.farewell()
 	if c.reset {
 		_ = syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
 	} else if e.buf != nil {

@@ -3,6 +3,7 @@
 package loop
 
 import (
+	"crypto/tls"
 	"net"
 
 	"github.com/velocimeter/velocimeter/transport/fanout"
@@ -15,6 +16,8 @@ type (
 )
 
 func (*loops) take(*Conn, *net.TCPConn) bool { return false }
+
+func (*Conn) seal(*tls.Conn, swapper, *net.TCPConn) {}
 
 func (*Conn) writeBatch([]fanout.Chunk) bool { panic("BUG: there is no loop") }
 func (*Conn) push()                          {}

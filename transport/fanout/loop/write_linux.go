@@ -41,6 +41,9 @@ func write(fd int32, p []byte) (int, error) {
 // send writes p as far as the kernel takes it; mu is held. A failure ends the
 // connection.
 func (c *Conn) send(p []byte) (sent int) {
+	if c.poll.sealed != nil {
+		return c.sendSealed(p)
+	}
 	for sent < len(p) {
 		step := p[sent:min(len(p), sent+writeMost)]
 		n, err := write(c.poll.fd, step)
@@ -69,6 +72,7 @@ func (c *Conn) writeBatch(batch []fanout.Chunk) (all bool) {
 	} else {
 		sent, all = c.writeJoined(batch)
 	}
+	all = all && c.settled()
 	if all || c.phase != open {
 		return all
 	}
@@ -118,6 +122,12 @@ func (c *Conn) push() {
 			_ = c.tell(syscall.EPOLL_CTL_MOD)
 			return
 		}
+	}
+	if !c.settled() {
+		if c.phase != ended {
+			_ = c.tell(syscall.EPOLL_CTL_MOD)
+		}
+		return
 	}
 	c.out = nil
 	_ = c.tell(syscall.EPOLL_CTL_MOD)
