@@ -190,8 +190,10 @@ func (r *ring) full() bool { return int(r.queued) == len(r.submissions) }
 // not waited for. p is the kernel's until submit has returned.
 func (r *ring) send(fd int, slot int32, p []byte) {
 	s := &r.submissions[r.used&uint32(len(r.submissions)-1)]
-	*s = submission{op: opSend, fd: int32(fd), addr: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(p)))), size: uint32(len(p)),
-		msgFlags: syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL, tag: uint64(r.queued)}
+	*s = submission{
+		op: opSend, fd: int32(fd), addr: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(p)))), size: uint32(len(p)),
+		msgFlags: syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL, tag: uint64(r.queued),
+	}
 	if slot >= 0 {
 		s.flags, s.fd = fixedFile, slot
 	}

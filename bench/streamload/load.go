@@ -31,6 +31,8 @@ type load struct {
 	refused  int  // handshakes that failed or were refused
 	dropped  int  // established connections that ended
 	received tally
+
+	connectSeconds, connectCPU float64 // of start
 }
 
 // tally is what came since the last reset.

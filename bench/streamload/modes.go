@@ -27,6 +27,7 @@ type result struct {
 	RSSPerConn                           float64 // bytes of growth
 	Gaps, Snapshots, Bad                 int64
 	Refused, Dropped                     int
+	ConnectSeconds, ConnectCPU           float64 // until all were subscribed, and the server's seconds for each
 	Load                                 float64
 	StalledConns, KernelConns            int      `json:",omitempty"`
 	KernelPerStalled, KernelMost         float64  `json:",omitempty"`
@@ -39,7 +40,10 @@ type result struct {
 
 func (l *load) result(rep int) *result {
 	c := l.cfg
-	return &result{Label: c.label, Mode: c.mode, Proto: c.proto, N: c.n, Tokens: c.tokens, Rep: rep, Load: loadAverage()}
+	return &result{
+		Label: c.label, Mode: c.mode, Proto: c.proto, N: c.n, Tokens: c.tokens, Rep: rep, Load: loadAverage(),
+		ConnectSeconds: l.connectSeconds, ConnectCPU: l.connectCPU,
+	}
 }
 
 func (r *result) print() {
@@ -63,9 +67,12 @@ func (l *load) start() (rss, cpu float64, err error) {
 		return 0, 0, err
 	}
 	rss = rssOf(pid)
+	from, begin := cpuOf(pid), time.Now()
 	if err := l.connectAll(90 * time.Second); err != nil {
 		return 0, 0, err
 	}
+	l.connectSeconds = time.Since(begin).Seconds()
+	l.connectCPU = (cpuOf(pid) - from - cpu*l.connectSeconds) / float64(len(l.conns))
 	l.runFor(l.cfg.warm)
 	return rss, cpu, nil
 }

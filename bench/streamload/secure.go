@@ -19,10 +19,10 @@ type tlsSocket struct {
 	fd int // -1 during the handshake
 }
 
-// errAgain is temporary for crypto/tls: the read may be repeated.
-type errAgain struct{ syscall.Errno }
+// againError is temporary for crypto/tls: the read may be repeated.
+type againError struct{ syscall.Errno }
 
-func (e errAgain) Unwrap() error { return e.Errno }
+func (e againError) Unwrap() error { return e.Errno }
 
 func (w *tlsSocket) Read(p []byte) (int, error) {
 	if w.fd < 0 {
@@ -31,7 +31,7 @@ func (w *tlsSocket) Read(p []byte) (int, error) {
 	n, err := syscall.Read(w.fd, p)
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
-		return 0, errAgain{syscall.EAGAIN}
+		return 0, againError{syscall.EAGAIN}
 	case err == nil && n <= 0:
 		return 0, io.EOF
 	}

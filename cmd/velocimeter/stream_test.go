@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/pprof"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +137,7 @@ func TestStream(t *testing.T) {
 			ids = append(ids, row.ID())
 		}
 		first.verified(ids)
+		onLoops(t)
 		sub.From = first.sub.Channel()
 		at := sub.From.Position()
 		first.Close()
@@ -154,6 +157,19 @@ func TestStream(t *testing.T) {
 	f(wire.EncodingJSON, client.Subscription{All: true, Shape: "array"})
 	cert, key := certificate(t)
 	f(wire.EncodingBinary, client.Subscription{All: true, View: "full"}, "--tls-cert", cert, "--tls-key", key)
+}
+
+// onLoops fails where goroutines serve a connection that a loop could, encrypted
+// or not.
+func onLoops(t *testing.T) {
+	t.Helper()
+	var stacks strings.Builder
+	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 1); err != nil {
+		t.Fatal(err)
+	}
+	if runtime.GOOS == "linux" && strings.Contains(stacks.String(), "loop.(*stream)") {
+		t.Error("goroutines serve the connection")
+	}
 }
 
 // certificate writes a certificate for loopback and its key.

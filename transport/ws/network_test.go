@@ -36,8 +36,37 @@ func certificate(t *testing.T) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// TestTLS serves a connection that encrypts: every case again, and the stream.
+// swappable is a connection that the loops may replace below TLS.
+type swappable struct{ net.Conn }
+
+func (s *swappable) Swap(nc net.Conn) (old net.Conn) { old, s.Conn = s.Conn, nc; return old }
+func (s *swappable) Unwrap() net.Conn                { return s.Conn }
+
+// encrypted accepts connections that the loops may serve.
+type encrypted struct {
+	net.Listener
+	cfg *tls.Config
+}
+
+func (l encrypted) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return tls.Server(&swappable{nc}, l.cfg), nil
+}
+
+// TestTLS serves connections that encrypt, by loops and by goroutines: every case
+// again.
 func TestTLS(t *testing.T) {
+	t.Run("loops", func(t *testing.T) {
+		testTLS(t, func(ln net.Listener, cfg *tls.Config) net.Listener { return encrypted{ln, cfg} })
+	})
+	t.Run("goroutines", func(t *testing.T) { testTLS(t, tls.NewListener) })
+}
+
+func testTLS(t *testing.T, over func(net.Listener, *tls.Config) net.Listener) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +75,7 @@ func TestTLS(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		serveEcho(ctx, t, tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{certificate(t)}}), Config{}, echoLimits)
+		serveEcho(ctx, t, over(ln, &tls.Config{Certificates: []tls.Certificate{certificate(t)}}), Config{}, echoLimits)
 	}()
 	defer func() { stop(); <-ended }()
 	for _, c := range conformances() {

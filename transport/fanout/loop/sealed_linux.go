@@ -31,13 +31,17 @@ type sealed struct {
 // any size, and answers to a peer that makes us give some.
 const restMost = 2 * writeMost
 
-// errAgain says that there is nothing to read for now. It is temporary, as
+// againError says that there is nothing to read for now. It is temporary, as
 // crypto/tls puts it: the read may be repeated.
-type errAgain struct{}
+type againError struct{}
 
-func (errAgain) Error() string   { return "nothing to read" }
-func (errAgain) Timeout() bool   { return true }
-func (errAgain) Temporary() bool { return true }
+func (againError) Error() string   { return "nothing to read" }
+func (againError) Timeout() bool   { return true }
+func (againError) Temporary() bool { return true }
+
+// recordsMost bounds the records of one connection that are read before the others
+// have their turn.
+const recordsMost = 16
 
 var errRest = errors.New("the peer makes answers necessary and takes none")
 
@@ -53,7 +57,7 @@ func (s *sealed) Read(p []byte) (int, error) {
 	n, err := read(s.c.poll.fd, p)
 	switch {
 	case err == syscall.EAGAIN || err == syscall.EINTR:
-		return 0, errAgain{}
+		return 0, againError{}
 	case err == nil && n == 0:
 		return 0, io.EOF
 	}
@@ -175,22 +179,23 @@ func (c *Conn) farewell() {
 // open takes what came, decrypted, and reports the peer's end.
 func (e *epoll) open(c *Conn) (over bool) {
 	var err error
-	taken, n := 0, 0
-	for err == nil && taken < readMost && c.listens() {
+	records := 0
+	for err == nil && records < recordsMost && c.listens() {
+		records++
+		var n int
 		if n, err = c.poll.sealed.tls.Read(e.buf); n > 0 {
-			taken += n
 			c.handler.Input(e.buf[:n])
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.poll.again = err == nil && taken >= readMost // crypto/tls may have more than the kernel tells of
+	c.poll.again = err == nil && records == recordsMost // crypto/tls may have more than the kernel tells of
 	if c.phase != ended && c.out == nil && !c.settled() && c.phase != ended {
 		c.hold() // for an answer of crypto/tls
 		c.rearm()
 	}
 	_ = c.tell(syscall.EPOLL_CTL_MOD)
-	return err != nil && !errors.Is(err, errAgain{})
+	return err != nil && !errors.Is(err, againError{})
 }
 
 // listens reports whether input is wanted.

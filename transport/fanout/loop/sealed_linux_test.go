@@ -80,8 +80,8 @@ func TestSealedEcho(t *testing.T) {
 				t.Fatalf("frame %d came back with %d bytes of %d: %v", i, n, fill, err)
 			}
 		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
+		p.Conn.mu.Lock()
+		defer p.Conn.mu.Unlock()
 		if p.poll.sealed.rest != nil || p.poll.sealed.lent != nil {
 			t.Error("an idle connection keeps a buffer")
 		}
