@@ -1,8 +1,14 @@
 package loop
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"io"
+	"math/big"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -145,3 +151,23 @@ func eachBackend(t *testing.T, test func(*testing.T, Config)) {
 }
 
 func one(p []byte) []fanout.Chunk { return []fanout.Chunk{{Bytes: p}} }
+
+// under is a connection below TLS that the loop may replace.
+type under struct{ net.Conn }
+
+func (u *under) Swap(nc net.Conn) (old net.Conn) { old, u.Conn = u.Conn, nc; return old }
+func (u *under) Unwrap() net.Conn                { return u.Conn }
+
+func certificate(tb testing.TB) tls.Certificate {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"x.test"}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}

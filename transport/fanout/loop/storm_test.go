@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"math/rand/v2"
@@ -60,13 +61,35 @@ func (s *storm) Border(p []byte, n int) int { return new(probe).Border(p, n) }
 
 // TestStorm opens and ends thousands of connections from both sides while others
 // write to them. Descriptors are used again all the time.
-func TestStorm(t *testing.T) { eachBackend(t, testStorm) }
+func TestStorm(t *testing.T) {
+	eachBackend(t, func(t *testing.T, cfg Config) { testStorm(t, cfg, 1500, nil) })
+	t.Run("encrypted", func(t *testing.T) {
+		testStorm(t, Config{}, 500, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+	})
+}
 
-func testStorm(t *testing.T, cfg Config) {
+// begun accepts a connection, shakes hands where it is to be encrypted, and reads
+// its number.
+func begun(t *testing.T, ln net.Listener, secure *tls.Config) (nc net.Conn, no uint32) {
 	t.Helper()
-	total := 1500
+	nc, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secure != nil {
+		nc = tls.Server(&under{nc}, secure)
+	}
+	var head [4]byte
+	if _, err := io.ReadFull(nc, head[:]); err != nil {
+		t.Fatal(err)
+	}
+	return nc, binary.BigEndian.Uint32(head[:])
+}
+
+func testStorm(t *testing.T, cfg Config, total int, secure *tls.Config) {
+	t.Helper()
 	if testing.Short() {
-		total = 300
+		total /= 5
 	}
 	cfg.CloseWait = 50 * time.Millisecond
 	g := NewGroup(cfg)
@@ -106,18 +129,11 @@ func testStorm(t *testing.T, cfg Config) {
 		left.Add(2)
 		go func() {
 			defer left.Done()
-			client(t, ln.Addr().String(), uint32(i))
+			client(t, ln.Addr().String(), uint32(i), secure != nil)
 			<-clients
 		}()
-		nc, err := ln.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var head [4]byte
-		if _, err := io.ReadFull(nc, head[:]); err != nil {
-			t.Fatal(err)
-		}
-		s := &storm{t: t, no: binary.BigEndian.Uint32(head[:])}
+		nc, no := begun(t, ln, secure)
+		s := &storm{t: t, no: no}
 		s.onGone = left.Done
 		g.Open(&s.Conn, nc, s)
 		mu.Lock()
@@ -158,20 +174,24 @@ func (s *storm) disturb(shared []byte) {
 }
 
 // client says its number and leaves at some moment, in some way.
-func client(t *testing.T, addr string, no uint32) {
+func client(t *testing.T, addr string, no uint32, secure bool) {
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	defer nc.Close()
-	_ = nc.SetDeadline(time.Now().Add(rand.N(200*time.Millisecond) + time.Millisecond))
 	if no%5 == 0 {
 		_ = nc.(*net.TCPConn).SetLinger(0)
 	}
+	if secure {
+		nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+	}
 	if _, err := nc.Write(binary.BigEndian.AppendUint32(nil, no)); err != nil {
+		t.Error(err)
 		return
 	}
+	_ = nc.SetDeadline(time.Now().Add(rand.N(200*time.Millisecond) + time.Millisecond))
 	buf := make([]byte, 4096)
 	for {
 		if _, err := nc.Write(binary.BigEndian.AppendUint32(nil, no)); err != nil {
