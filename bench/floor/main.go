@@ -6,6 +6,7 @@
 // cost a Go program on this machine, and the least that they take to arrive.
 //
 //	floor -listen 127.0.0.1:9200 -every 1s -bytes 170 -rows 14
+//	floor -uring 128 -files -every 1s -bytes 170 -rows 14       with io_uring
 //	streamload -addr 127.0.0.1:9200 -tokens 0 -n 5000 -pid PID
 package main
 

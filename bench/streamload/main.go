@@ -8,6 +8,7 @@
 //	streamload -mode paced  -n 5000 -tokens 20 -pid PID
 //	streamload -mode stall  -n 1000 -share 0.1 -pid PID
 //	streamload -mode storm  -n 10000                  kill -9 and restart the server when it says so
+//	streamload -tls ...                               all of them encrypted
 //
 // One epoll loop on one thread does the measured work: pin it to a core of its
 // own, and the server to another. A delivery is one row at one connection. The
