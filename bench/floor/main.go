@@ -7,6 +7,7 @@
 //
 //	floor -listen 127.0.0.1:9200 -every 1s -bytes 170 -rows 14
 //	floor -uring 128 -files -every 1s -bytes 170 -rows 14       with io_uring
+//	floor -uring 128 -compare -every 170ms -bytes 29 -rows 1    the ways in turns
 //	streamload -addr 127.0.0.1:9200 -tokens 0 -n 5000 -pid PID
 package main
 
@@ -38,9 +39,21 @@ func main() {
 	rows := flag.Int("rows", 14, "rows that a message claims to have")
 	batch := flag.Int("uring", 0, "sends of a batch by io_uring, a power of two; 0: write(2)")
 	files := flag.Bool("files", false, "register the descriptors with io_uring")
+	compare := flag.Bool("compare", false, "let write(2), send(2) and io_uring take turns and tell what each costs")
+	beside := flag.Int("beside", 0, "compare: id of a thread of the kernel whose time counts too, such as ksoftirqd; 0: none")
 	anywhere := flag.Bool("anywhere", false, "use io_uring from any thread: no single issuer, no deferred work")
+	send := flag.Bool("send", false, "send(2) instead of write(2)")
 	flag.Parse()
-	f := &floor{every: *every, size: max(*size, headBytes+restBytes), rows: *rows, batch: *batch, files: *files, anywhere: *anywhere}
+	if *compare && *batch == 0 {
+		*batch = 128
+	}
+	f := &floor{every: *every, size: max(*size, headBytes+restBytes), rows: *rows, batch: *batch, files: *files, anywhere: *anywhere, compare: *compare, beside: *beside}
+	switch {
+	case *batch > 0:
+		f.way = byRing
+	case *send:
+		f.way = bySend
+	}
 	if err := f.serve(*listen); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "floor:", err)
 		os.Exit(1) //nolint:forbidigo // main has no other way to fail
@@ -54,6 +67,9 @@ type floor struct {
 	batch      int  // of io_uring; 0 without
 	files      bool // registered with it
 	anywhere   bool // it belongs to no thread
+	way        way
+	compare    bool // take all ways in turns
+	beside     int
 
 	mu    sync.Mutex
 	conns map[*client]bool
@@ -97,32 +113,48 @@ func (f *floor) accept(ln net.Listener, failed chan<- error) {
 // tick writes to everybody, for ever.
 func (f *floor) tick() error {
 	var r *ring
+	if !f.anywhere && f.batch > 0 || f.compare {
+		runtime.LockOSThread()
+	}
 	if f.batch > 0 {
-		if !f.anywhere {
-			runtime.LockOSThread()
-		}
 		var err error
 		if r, err = newRing(uint32(f.batch), f.files, f.anywhere); err != nil {
 			return err
 		}
 	}
+	c := comparison{beside: f.beside}
 	seq := uint64(1)
 	for now := range time.Tick(f.every) {
 		seq++
+		w := f.way
+		if f.compare {
+			w = way(seq % uint64(ways))
+			c.begin()
+		}
 		frame := f.frame(2, seq, now, f.rows)
-		if r != nil {
-			if err := f.submitAll(r, frame); err != nil {
-				return err
-			}
-			continue
+		begin := clock(clockThread)
+		n, err := f.round(r, w, frame)
+		if err != nil {
+			return err
 		}
-		f.mu.Lock()
-		for c := range f.conns {
-			write(c.fd, frame)
+		if f.compare {
+			c.end(w, clock(clockThread)-begin, n)
 		}
-		f.mu.Unlock()
 	}
 	return nil
+}
+
+// round sends one frame to everybody and returns to how many.
+func (f *floor) round(r *ring, w way, frame []byte) (n int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if w == byRing {
+		return len(f.conns), f.submitAll(r, frame)
+	}
+	for c := range f.conns {
+		write(c.fd, frame, w == bySend)
+	}
+	return len(f.conns), nil
 }
 
 // frame makes a whole message: kind 1 is a snapshot, 2 a delta.
@@ -203,9 +235,15 @@ func upgrade(nc net.Conn) error {
 }
 
 // write blocks, on the thread, until p is with the kernel or the connection fails.
-func write(fd int, p []byte) {
+func write(fd int, p []byte, send bool) {
 	for len(p) > 0 {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		var n uintptr
+		var errno syscall.Errno
+		if send {
+			n, _, errno = syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+		} else {
+			n, _, errno = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		}
 		switch {
 		case errno == syscall.EAGAIN:
 			<-time.After(time.Millisecond)

@@ -233,11 +233,9 @@ func (r *ring) reap() (n uint32) {
 	return n
 }
 
-// submitAll sends the frame to everybody in batches and finishes with write(2)
-// what a socket did not take.
+// submitAll sends the frame to everybody in batches and finishes with send(2)
+// what a socket did not take; mu is held.
 func (f *floor) submitAll(r *ring, frame []byte) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, c := range f.gone {
 		r.leave(c.slot)
 	}
@@ -248,9 +246,9 @@ func (f *floor) submitAll(r *ring, frame []byte) error {
 		for i, n := range results {
 			switch {
 			case n == -int32(syscall.EAGAIN):
-				write(batch[i].fd, frame)
+				write(batch[i].fd, frame, true)
 			case n >= 0 && int(n) < len(frame):
-				write(batch[i].fd, frame[n:])
+				write(batch[i].fd, frame[n:], true)
 			}
 		}
 		batch = batch[:0]

@@ -22,18 +22,15 @@ func read(fd int32, p []byte) (int, error) {
 	return int(n), nil
 }
 
-// write uses send(2), which goes to the socket directly where write(2) goes by way
-// of what all files have in common. It marks large writes as records: the kernel
-// would append the next ones to the last of them without a look at
-// TCP_NOTSENT_LOWAT.
+// write marks large writes as records: the kernel would append the next ones to
+// the last of them without a look at TCP_NOTSENT_LOWAT.
 func write(fd int32, p []byte) (int, error) {
 	var n uintptr
 	var errno syscall.Errno
-	const flags = syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL
 	if len(p) > rawMost {
-		n, _, errno = syscall.Syscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags|msgEOR, 0, 0)
+		n, _, errno = syscall.Syscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), msgEOR, 0, 0)
 	} else {
-		n, _, errno = syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags, 0, 0)
+		n, _, errno = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	}
 	if errno != 0 {
 		return 0, errno
