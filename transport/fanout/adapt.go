@@ -129,14 +129,16 @@ func (s *Session) adapt(now time.Time) {
 	for i := range s.subs {
 		sub := &s.subs[i]
 		c := sub.member.ch
-		if c.key.every || c.page.deadband > 0 || sub.member.busy() {
+		if c.key.every || sub.member.busy() {
 			continue
 		}
 		rate := sub.rate
 		if sub.auto {
 			rate = s.autoRate(c.sel, c.page.rate)
 		}
-		rate = min(rate+wire.Rate(s.load.slower), slowest)
+		if c.page.deadband == 0 { // else a change costs a snapshot, which relieves nobody
+			rate = min(rate+wire.Rate(s.load.slower), slowest)
+		}
 		if rate == c.page.rate {
 			continue
 		}

@@ -280,3 +280,30 @@ func TestSnapshotDuringATick(t *testing.T) {
 		t.Errorf("%d snapshots after the round", n)
 	}
 }
+
+// TestAutoUnderADeadband lets the rate follow the volatility although a deadband
+// makes every change of it a snapshot.
+func TestAutoUnderADeadband(t *testing.T) {
+	r := newHRig(1, Config{})
+	r.set(1, market.FieldVolatility24h, 3)
+	c := r.rec(t, wire.EncodingJSON)
+	defer c.s.Detach()
+	c.ask(`{"op":"subscribe","tokens":[1],"rate":"auto","deadband_bps":5}`)
+	if c.has(`"rate":"tick"`) != 1 {
+		t.Fatalf("a volatile token begins with %q", c.msgs)
+	}
+	r.set(1, market.FieldVolatility24h, 0)
+	for range meanEvery {
+		r.set(0, 0, 0)
+	}
+	snapshots := c.has(`"snapshot"`)
+	for range adaptEvery {
+		r.now = r.now.Add(time.Second)
+		r.sweep(r.now)
+	}
+	r.now = r.now.Add(20 * time.Second)
+	r.set(1, market.FieldPrice, 7)
+	if c.has(`"effective","sub":1`) != 1 || c.has(`"rate":0.1`) != 1 || c.has(`"snapshot"`) != snapshots+1 {
+		t.Fatalf("got %q", c.msgs)
+	}
+}
