@@ -33,9 +33,11 @@ type Config struct {
 	// More are answered 503 and closed.
 	MaxConns int
 
-	// TLS encrypts every connection of the server; nil for none. Streams then are
-	// served by two goroutines each instead of an event loop.
+	// TLS encrypts every connection of the server; nil for none.
 	TLS *tls.Config
+	// Handshakes bounds the encrypted connections that begin in a second: 1,000.
+	// More wait in the kernel's queue.
+	Handshakes int
 
 	// Metrics receives the counters; nil keeps them private.
 	Metrics prometheus.Registerer
@@ -56,6 +58,7 @@ func (c *Config) setDefaults() {
 	def(&c.IdleTimeout, time.Minute)
 	def(&c.Concurrency, 16<<10)
 	def(&c.MaxConns, 128<<10)
+	def(&c.Handshakes, 1000)
 	def(&c.Name, "public")
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -22,6 +22,7 @@ type listener struct {
 	logger *slog.Logger
 	meters *meters
 	tls    *tls.Config // nil: plain
+	shakes pace        // of TLS handshakes; only Accept uses it
 	max    int64
 	open   atomic.Int64
 	done   chan struct{}
@@ -29,7 +30,11 @@ type listener struct {
 }
 
 func newListener(ln net.Listener, cfg Config, m *meters) *listener {
-	return &listener{Listener: ln, logger: cfg.Logger, meters: m, tls: cfg.TLS, max: int64(cfg.MaxConns), done: make(chan struct{})}
+	l := &listener{Listener: ln, logger: cfg.Logger, meters: m, tls: cfg.TLS, max: int64(cfg.MaxConns), done: make(chan struct{})}
+	if l.tls != nil {
+		l.shakes = newPace(cfg.Handshakes)
+	}
+	return l
 }
 
 const (
@@ -59,6 +64,13 @@ func (l *listener) Accept() (net.Conn, error) {
 			l.meters.overflow.Inc()
 			l.refuse(nc)
 			continue
+		}
+		// Here the time for a request does not run yet, and whoever comes behind
+		// waits in the kernel.
+		if wait := l.shakes.turn(time.Now()); wait > 0 && !l.wait(wait) {
+			l.open.Add(-1)
+			_ = nc.Close()
+			return nil, net.ErrClosed
 		}
 		l.meters.connections.Inc()
 		if l.tls != nil {
