@@ -30,7 +30,8 @@ func (s *Store) Reserve(upTo uint64) error {
 
 // Append adds a tick to the journal and its samples to the open minute. It is
 // durable, and visible in History, after the next Commit. Seqs ascend and are
-// reserved; the first one is Recovery.NextSeq or later. Errors: ErrOrder, ErrFatal.
+// reserved; the first one is Recovery.NextSeq or later. Errors: ErrOrder, ErrNoSpace
+// (nothing has changed, the next tick may be appended), ErrFatal.
 func (s *Store) Append(t *market.Tick) error {
 	s.writer.Lock()
 	defer s.writer.Unlock()
@@ -48,6 +49,10 @@ func (s *Store) append(t *market.Tick) error {
 	// Instants are unique, so that a page of history can end between any two
 	// ticks: where the engine's clock stands, history creeps on.
 	at := max(t.Env.Now, s.at+1)
+	if err := s.roomy(); err != nil {
+		s.refused = seq
+		return fmt.Errorf("cannot append tick %d: %w", seq, err)
+	}
 	if err := s.enter(seq, at); err != nil {
 		return err
 	}
@@ -86,8 +91,15 @@ func (s *Store) append(t *market.Tick) error {
 	return nil
 }
 
+// roomy looks for space and says why there is none, or nil.
+func (s *Store) roomy() error {
+	s.space.look(time.Now())
+	return s.space.err()
+}
+
 // Commit makes everything appended durable and returns the newest durable seq.
-// Full hours move into chunks and old data goes, in engine time. Error: ErrFatal.
+// Full hours move into chunks and old data goes, in engine time; while there is no
+// space for history both wait. Error: ErrFatal.
 func (s *Store) Commit() (durable uint64, err error) {
 	s.writer.Lock()
 	defer s.writer.Unlock()
@@ -103,6 +115,9 @@ func (s *Store) commit() error {
 		if err := s.sync(); err != nil {
 			return fmt.Errorf("cannot commit: %w", err)
 		}
+	}
+	if s.roomy() != nil {
+		return nil
 	}
 	if err := s.rollHours(); err != nil {
 		return fmt.Errorf("cannot move minutes into chunks: %w", err)

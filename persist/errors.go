@@ -15,6 +15,9 @@ var (
 	// ErrFatal wraps the failure after which the store takes no more writes; the
 	// process must end and open the store again.
 	ErrFatal = errors.New("storage failed")
+	// ErrNoSpace says that history is paused because the disk is nearly full. It
+	// passes by itself; seqs can still be reserved.
+	ErrNoSpace = errors.New("no space for history")
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("store is closed")
 	// ErrOptions marks options that make no sense.

@@ -28,6 +28,12 @@ type Options struct {
 	// BatchBytes bounds what Append gathers in memory before it goes to the
 	// write-ahead log unsynced; 4 MiB by default.
 	BatchBytes int
+	// MinFreeBytes is what stays free on the disk: below it history pauses with
+	// ErrNoSpace, and goes on by itself when a quarter more is free. 0: nothing.
+	MinFreeBytes int64
+	// BallastBytes are set aside in a file of the data folder, to be given up when
+	// a write finds no space. 0: none.
+	BallastBytes int64
 	// Logger receives what the store has to say; silent by default.
 	Logger *slog.Logger
 	// Fatal is called once when the storage failed for good (a failed sync above
@@ -86,6 +92,7 @@ func (o Options) withDefaults() (Options, error) {
 	check(r.Ticks > 0 && r.Minute > 0 && r.Five > 0 && r.Hour > 0 && r.Day >= 0, "a retention is negative")
 	check(o.CacheBytes >= minCache, "cache of %d bytes is below %d", o.CacheBytes, minCache)
 	check(o.MemTableBytes >= minMemTable && o.MemTableBytes <= maxMemTable, "memtable of %d bytes is not in %d…%d", o.MemTableBytes, minMemTable, maxMemTable)
+	check(o.MinFreeBytes >= 0 && o.BallastBytes >= 0, "%d bytes to stay free, a ballast of %d", o.MinFreeBytes, o.BallastBytes)
 	check(o.BatchBytes > 0, "batch of %d bytes", o.BatchBytes)
 	if len(errs) > 0 {
 		return o, fmt.Errorf("%w: %w", ErrOptions, errors.Join(errs...))

@@ -30,6 +30,7 @@ type health struct {
 	log        *slog.Logger
 	onFatal    func(error)
 	onFull     func()
+	space      *space
 	fatal      atomic.Pointer[error]
 	last       atomic.Pointer[error]
 	background atomic.Uint64
@@ -96,6 +97,9 @@ func (h *health) diskFull() {
 	}
 	if h.onFull != nil {
 		h.onFull()
+	}
+	if h.space.drop() {
+		return // there is room for a while
 	}
 	timer := time.NewTimer(fullPause)
 	defer timer.Stop()

@@ -32,12 +32,15 @@ func lastFrom(newest market.Time) market.Time {
 // Save replaces the stored state in one step, after committing every tick up to
 // it, and is durable when it returns. Hours of tokens that the state does not
 // have are left out; those of others must be of their present lives. Errors:
-// ErrOrder where the state is not one of a tick appended, ErrFatal.
+// ErrOrder where the state is not one of a tick appended, ErrNoSpace, ErrFatal.
 func (s *Store) Save(e *market.Export) error {
 	s.writer.Lock()
 	defer s.writer.Unlock()
 	if err := s.writable(); err != nil {
 		return err
+	}
+	if err := s.roomy(); err != nil {
+		return fmt.Errorf("cannot save the state of tick %d: %w", e.Seq, err)
 	}
 	if e.Seq > s.appended || e.Seq < s.state.seq {
 		return fmt.Errorf("%w: state of tick %d, newest tick is %d", ErrOrder, e.Seq, s.appended)

@@ -37,6 +37,8 @@ type Stats struct {
 
 	BackgroundErrors uint64 // failed flushes and compactions
 	DiskFull         uint64 // writes that found no space
+	FreeBytes        uint64 // of the disk, as last seen; 0 where that cannot be told
+	Paused           bool   // there is no space for history
 	LastError        error
 
 	// Estimated bytes on disk.
@@ -57,6 +59,7 @@ func (s *Store) Stats() Stats {
 		StateSeq: c.state.Load(), Ticks: c.ticks.Load(), Rows: c.rows.Load(), Commits: c.commits.Load(), Saves: c.saves.Load(),
 		Damaged: c.damaged.Load(), LastCommit: time.Duration(c.lastCommit.Load()), MaxCommit: time.Duration(c.maxCommit.Load()),
 		BackgroundErrors: s.h.background.Load(), DiskFull: s.h.full.Load(),
+		FreeBytes: s.space.free.Load(), Paused: s.space.low.Load(),
 	}
 	d := s.durable.Load()
 	st.DurableSeq, st.DurableTime = d.seq, d.at

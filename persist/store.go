@@ -27,6 +27,7 @@ type Store struct {
 	cache *pebble.Cache
 	db    *pebble.DB
 	h     *health
+	space *space
 	rec   Recovery
 
 	// mu is held for reading while a reader uses db, and for writing by Close.
@@ -41,6 +42,7 @@ type Store struct {
 	value       []byte
 	reserved    uint64
 	appended    uint64 // seq of the newest tick appended
+	refused     uint64 // of the newest that there was no space for
 	at          market.Time
 	position    uint64
 	open        openMinute
@@ -94,9 +96,11 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		opts: o, log: o.Logger, lock: lock,
-		h:      &health{log: o.Logger, onFatal: o.Fatal, onFull: o.DiskFull, closing: make(chan struct{})},
+		space:  newSpace(&o),
 		tokens: map[market.ID]struct{}{}, retired: map[market.ID]struct{}{}, cuts: map[byte]uint32{},
 	}
+	s.h = &health{log: o.Logger, onFatal: o.Fatal, onFull: o.DiskFull, space: s.space, closing: make(chan struct{})}
+	s.space.open()
 	s.open.accs = map[market.ID]*record.Acc{}
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, s.release())
@@ -158,9 +162,10 @@ func (s *Store) end(last func() error) error {
 	return errors.Join(err, s.release())
 }
 
-// seal commits and writes the mark of a clean stop.
+// seal commits and writes the mark of a clean stop, unless the newest ticks are
+// missing: their seqs were told to clients.
 func (s *Store) seal() error {
-	if err := s.commit(); err != nil {
+	if err := s.commit(); err != nil || s.refused > s.appended {
 		return err
 	}
 	return s.putMeta(record.MetaClean, record.AppendNumbers(nil, s.durable.Load().seq))

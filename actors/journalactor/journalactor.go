@@ -17,6 +17,8 @@ import (
 const (
 	// maxRetry bounds the wait between attempts after a failed commit.
 	maxRetry = 30 * time.Second
+	// A trouble that lasts is told at growing distances: a disk may be full for days.
+	minQuiet, maxQuiet = time.Second, time.Minute
 	// maxOwed bounds the closed hours kept for the next export after a failed
 	// one; beyond it they are given up and counted as a failure.
 	maxOwed = 64 << 20
@@ -82,12 +84,14 @@ func (h *Handle) Finish(done chan<- error) { h.system.Root.Send(h.pid, &finish{d
 // Actor is the journal's actor. It blocks on the disk, on the goroutine that
 // its own mailbox runs on; nobody waits for it.
 type Actor struct {
-	deps   Deps
-	ledger *Handle
-	timer  *time.Timer // armed while something is not durable
-	tries  int         // failed commits in a row
-	owed   []market.HourCells
-	nextAt time.Time // no log line before
+	deps    Deps
+	ledger  *Handle
+	timer   *time.Timer // armed while something is not durable
+	tries   int         // failed commits in a row
+	missing bool        // ticks before the next one were lost: the state must say what they changed
+	owed    []market.HourCells
+	nextAt  time.Time     // no log line before
+	quiet   time.Duration // between log lines, since the last commit
 }
 
 // Receive implements actor.Actor.
@@ -120,11 +124,15 @@ func (a *Actor) Receive(c actor.Context) {
 func (a *Actor) append(c actor.Context, t *market.Tick) {
 	if err := a.deps.Journal.Append(t); err != nil {
 		a.ledger.lost.Add(1)
-		a.ledger.wantState.Store(true)
+		a.missing = true
 		a.failed("append tick", t.Env.Seq, err)
 		return
 	}
 	a.ledger.appended.Store(t.Env.Seq)
+	if a.missing {
+		a.missing = false
+		a.ledger.wantState.Store(true)
+	}
 	a.ledger.unsynced.CompareAndSwap(0, time.Now().UnixMilli())
 	if a.deps.SyncWindow <= 0 {
 		a.commit(c)
@@ -172,7 +180,7 @@ func (a *Actor) commit(c actor.Context) {
 		a.arm(c, min(max(a.deps.SyncWindow, time.Second)<<min(a.tries, 10), maxRetry))
 		return
 	}
-	a.tries = 0
+	a.tries, a.quiet = 0, 0
 	a.ledger.durable.Store(seq)
 	a.ledger.unsynced.Store(0)
 	a.ledger.degraded.Store(false)
@@ -216,7 +224,8 @@ func (a *Actor) failed(what string, seq uint64, err error) {
 	a.ledger.failures.Add(1)
 	a.ledger.degraded.Store(true)
 	if now := time.Now(); !now.Before(a.nextAt) {
-		a.nextAt = now.Add(time.Second)
+		a.quiet = min(max(2*a.quiet, minQuiet), maxQuiet)
+		a.nextAt = now.Add(a.quiet)
 		a.deps.Log.Error("storage degraded", "cannot", what, "seq", seq, "error", err,
 			"failures", a.ledger.failures.Load(), "lost_ticks", a.ledger.lost.Load())
 	}

@@ -59,6 +59,7 @@ func (a *app) openHouse(c *config.Loaded, f *feed, log *slog.Logger) (*house, er
 	h := &house{cfg: c, log: log, feed: f, metrics: prometheus.NewRegistry(), fatal: make(chan error, 1), hubDone: make(chan struct{})}
 	store, err := persist.Open(persist.Options{
 		Dir: c.Data, Lineage: f.lineage, Fresh: c.Replay.FromStart, Logger: log, Retention: retention(c.Store),
+		MinFreeBytes: c.Store.MinFree, BallastBytes: c.Store.Ballast,
 		Fatal: func(err error) {
 			select {
 			case h.fatal <- err:

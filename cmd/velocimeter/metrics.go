@@ -67,6 +67,7 @@ func (h *house) marketMetrics() []prometheus.Collector {
 		h.counter("velocimeter_actors_quarantined_total", "Quotes given up because their token panicked twice.", board(func() float64 { return float64(h.running.Load().Status().Quarantined) })),
 		h.gauge("velocimeter_storage_durable_seq", "Newest seq that a crash cannot take.", nil, board(func() float64 { return float64(h.running.Load().DurableSeq()) })),
 		h.gauge("velocimeter_storage_lag_seconds", "Age of the oldest tick that is not durable yet.", nil, board(func() float64 { return h.running.Load().Status().Journal.Lag.Seconds() })),
+		h.counter("velocimeter_storage_lost_ticks_total", "Ticks that history lacks because they could not be stored.", board(func() float64 { return float64(h.running.Load().Status().Journal.Lost) })),
 		h.counter("velocimeter_storage_failures_total", "Errors of the store.", board(func() float64 { return float64(h.running.Load().Status().Journal.Failures) })),
 	}
 }
@@ -77,6 +78,8 @@ func (h *house) storeMetrics() []prometheus.Collector {
 		h.counter("velocimeter_storage_commits_total", "Syncs to disk.", func() float64 { return float64(h.store.Stats().Commits) }),
 		h.gauge("velocimeter_storage_commit_seconds", "Duration of the newest sync.", nil, func() float64 { return h.store.Stats().LastCommit.Seconds() }),
 		h.counter("velocimeter_storage_disk_full_total", "Writes that found no space.", func() float64 { return float64(h.store.Stats().DiskFull) }),
+		h.gauge("velocimeter_storage_free_bytes", "Free space of the disk, as last seen; 0 where that cannot be told.", nil, func() float64 { return float64(h.store.Stats().FreeBytes) }),
+		h.gauge("velocimeter_storage_paused", "1 while history is paused because the disk is nearly full.", nil, func() float64 { return truth(h.store.Stats().Paused) }),
 		h.counter("velocimeter_storage_damaged_total", "Stored values that failed their checks.", func() float64 { return float64(h.store.Stats().Damaged) }),
 	}
 }

@@ -39,7 +39,11 @@ func (h *house) Gates() []rest.Gate {
 		gates = append(gates, g)
 	}
 	storage := rest.Gate{Name: "storage", OK: !st.Journal.Degraded && !st.StorageLagging}
-	if !storage.OK {
+	switch disk := h.store.Stats(); {
+	case disk.Paused:
+		storage.OK = false
+		storage.Detail = fmt.Sprintf("history is paused: %d bytes are free on the disk, store.min_free is %d", disk.FreeBytes, h.cfg.Store.MinFree)
+	case !storage.OK:
 		storage.Detail = fmt.Sprintf("history lags behind: durable_seq %d, newest %d", st.Journal.DurableSeq, s.Board().Seq)
 	}
 	return append(gates, storage)

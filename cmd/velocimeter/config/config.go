@@ -70,6 +70,7 @@ type Replay struct {
 type Store struct {
 	SyncWindow                               time.Duration
 	Ticks, Minutes, FiveMinutes, Hours, Days time.Duration
+	MinFree, Ballast                         int64 // bytes
 }
 
 // Engine configures the computing core.

@@ -147,6 +147,14 @@ func storeSettings() []Setting {
 			Path: "store.keep_1d", Default: "forever", Used: Serve, Help: "how long days are kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.Days }, 24*time.Hour),
 		},
+		{
+			Path: "store.min_free", Default: "256MiB", Used: Serve, Help: "free disk space below which history pauses; the stream goes on. It resumes by itself; 0 never pauses",
+			set: size(func(c *Config) *int64 { return &c.Store.MinFree }, 0, 1<<40),
+		},
+		{
+			Path: "store.ballast", Default: "64MiB", Used: Serve, Help: "room set aside in the data folder, given up when a write finds no space; 0 for none",
+			set: size(func(c *Config) *int64 { return &c.Store.Ballast }, 0, 1<<40),
+		},
 	}
 }
 
@@ -359,6 +367,27 @@ func retention(at func(*Config) *time.Duration, low time.Duration) func(*Config,
 			return fmt.Errorf("%s is not in %s…36500d; or write forever", v, low)
 		}
 		*at(c) = d
+		return nil
+	}
+}
+
+// size takes bytes as in 268435456, 256MiB or 1GiB.
+func size(at func(*Config) *int64, low, high int64) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		digits, unit := v, int64(1)
+		for i, suffix := range [...]string{"KiB", "MiB", "GiB"} {
+			if d, ok := strings.CutSuffix(v, suffix); ok {
+				digits, unit = d, 1<<(10*(i+1))
+			}
+		}
+		n, err := strconv.ParseUint(digits, 10, 63)
+		if err != nil {
+			return fmt.Errorf("%q is no size; write 268435456, 512KiB, 256MiB or 1GiB", v)
+		}
+		if n > uint64(high/unit) || int64(n)*unit < low {
+			return fmt.Errorf("%s is not in %d…%d bytes", v, low, high)
+		}
+		*at(c) = int64(n) * unit
 		return nil
 	}
 }
