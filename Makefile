@@ -7,7 +7,7 @@ LINT     := $(GO) tool -modfile=.ci/tools.mod golangci-lint
 FUZZTIME ?= 20s
 PACKAGES ?= ./...
 
-.PHONY: help build run test vet lint fuzz bench cover check smoke nightly clean
+.PHONY: help build run test vet lint fuzz bench cover check smoke nightly soak-kill clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,7 +49,11 @@ check: vet test lint smoke ## what CI runs
 
 nightly: test ## long fuzzing and the race detector again
 	$(MAKE) fuzz FUZZTIME=10m
+	$(MAKE) soak-kill
 	$(GO) test $(RACE) -count=5 ./...
+
+soak-kill: ## kill the program a thousand times and compare what it comes back with
+	$(GO) test -run '^TestKillAndRestart$$' -count=50 -timeout 2h ./cmd/velocimeter
 
 clean: ## remove what the targets made
 	rm -rf bin cover.out

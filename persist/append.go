@@ -116,7 +116,7 @@ func (s *Store) commit() error {
 			return fmt.Errorf("cannot commit: %w", err)
 		}
 	}
-	if s.roomy() != nil {
+	if s.space.look(time.Now()); s.space.low.Load() {
 		return nil
 	}
 	if err := s.rollHours(); err != nil {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"flag"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -100,7 +102,7 @@ func (c *child) endAt(rng *rand.Rand, from uint64, signal os.Signal) (s seen) {
 		<-time.After(time.Duration(rng.IntN(150)) * time.Millisecond)
 		return s
 	}
-	goal := from + 1 + rng.Uint64N(70)
+	goal := from + 1 + rng.Uint64N(uint64(2*hardPolls / *kills))
 	deadline := time.After(700 * time.Millisecond) // the recording may be at its end
 	for s.durable < goal {
 		s.durable, _ = c.gauge("velocimeter_storage_durable_seq")
@@ -114,12 +116,17 @@ func (c *child) endAt(rng *rand.Rand, from uint64, signal os.Signal) (s seen) {
 	return s
 }
 
+var (
+	kills    = flag.Int("kills", 20, "how often TestKillAndRestart kills the program")
+	killSeed = flag.Uint64("kill-seed", 0, "seed of the moments of TestKillAndRestart; 0 for any")
+)
+
 // Killed again and again, also while it starts, the program comes back with
 // exactly what it had made durable: every value, version and window, the same
 // epoch, seqs that nobody has seen, and the poll after the last durable one.
 func TestKillAndRestart(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := cmp.Or(*killSeed, rand.Uint64())
+	t.Logf("repeat with -kill-seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	name := hardSeries(t)
 	r, err := recording.Open(name)
@@ -136,8 +143,8 @@ func TestKillAndRestart(t *testing.T) {
 	var epoch string
 	var before, next uint64 // the newest durable seq, the first unused one
 	midway := 0
-	for round := range 9 {
-		args := []string{"--replay", name, "--speed", []string{"max", "1000000"}[rng.IntN(2)], "--sync-window", []string{"0s", "0s", "7ms"}[rng.IntN(3)]}
+	for round := range *kills + 1 {
+		args := []string{"--replay", name, "--speed", []string{"max", "20000", "5000", "5000"}[rng.IntN(4)], "--sync-window", []string{"0s", "0s", "7ms"}[rng.IntN(3)]}
 		kid := startChild(t.Context(), t, data, args...)
 		signal := syscall.SIGKILL
 		if round == 3 {
