@@ -7,7 +7,7 @@ LINT     := $(GO) tool -modfile=.ci/tools.mod golangci-lint
 FUZZTIME ?= 20s
 PACKAGES ?= ./...
 
-.PHONY: help build run test vet lint fuzz bench cover check smoke nightly soak-kill clean
+.PHONY: help build run test vet lint fuzz bench cover check smoke nightly soak-kill soak-disk clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,10 +50,14 @@ check: vet test lint smoke ## what CI runs
 nightly: test ## long fuzzing and the race detector again
 	$(MAKE) fuzz FUZZTIME=10m
 	$(MAKE) soak-kill
+	$(MAKE) soak-disk
 	$(GO) test $(RACE) -count=5 ./...
 
 soak-kill: ## kill the program a thousand times and compare what it comes back with
 	$(GO) test -run '^TestKillAndRestart$$' -count=50 -timeout 2h ./cmd/velocimeter
+
+soak-disk: ## ten thousand power cuts and as many flipped bits
+	$(GO) test -run '^(TestPowerCut|TestBitFlips)$$' -timeout 3h ./persist -cuts 2000 -flips 10000
 
 clean: ## remove what the targets made
 	rm -rf bin cover.out

@@ -25,7 +25,7 @@ func (s *Store) Reserve(upTo uint64) error {
 		return err
 	}
 	s.reserved = upTo
-	return nil
+	return s.promised(s.durable.Load().seq, false)
 }
 
 // Append adds a tick to the journal and its samples to the open minute. It is
@@ -128,21 +128,22 @@ func (s *Store) commit() error {
 	return nil
 }
 
-// sync writes the open batch and waits for the disk, then writes and syncs an
-// empty record: the log tells damage from a torn tail only up to the offset
-// that a later record gives as synced.
+// sync writes the open batch and waits for the disk, then notes beside the log what
+// is durable: the log tells damage from a torn tail only up to an offset that a
+// record in a later block of it gives as synced.
 func (s *Store) sync() error {
 	began := time.Now()
 	if err := s.apply(s.batch, pebble.NoSync); err != nil {
 		return err
 	}
-	for range 2 {
-		if err := s.db.LogData(nil, pebble.Sync); err != nil {
-			s.h.fail(err)
-		}
-		if err := s.h.err(); err != nil {
-			return err
-		}
+	if err := s.db.LogData(nil, pebble.Sync); err != nil {
+		s.h.fail(err)
+	}
+	if err := s.h.err(); err != nil {
+		return err
+	}
+	if err := s.promised(s.appended, false); err != nil {
+		return err
 	}
 	s.unsynced = false
 	s.durable.Store(&mark{seq: s.appended, at: s.at})

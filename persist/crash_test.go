@@ -48,11 +48,11 @@ func (c *crasher) note(committed, used uint64) {
 }
 
 func TestPowerCut(t *testing.T) {
-	seeds := uint64(20)
+	seeds := *cuts
 	if testing.Short() {
 		seeds = 4
 	}
-	for seed := range seeds {
+	for seed := range uint64(seeds) {
 		crashes(t, seed)
 	}
 }

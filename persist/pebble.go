@@ -90,6 +90,16 @@ func (h *health) backgroundError(err error) {
 	h.log.Warn("background work of the store failed", "error", err)
 }
 
+// corrupted takes note of a damaged file. Whoever reads from it gets an error; by
+// itself pebble would end the process, for a part that nobody may ever ask for.
+func (h *health) corrupted(info pebble.DataCorruptionInfo) {
+	h.background.Add(1)
+	err := fmt.Errorf("%w: file %q", ErrCorrupt, info.Path)
+	if old := h.last.Swap(&err); old == nil || (*old).Error() != err.Error() {
+		h.log.Error("a file of the store is damaged", "file", info.Path, "details", info.Details)
+	}
+}
+
 // diskFull runs while every write of the file system waits.
 func (h *health) diskFull() {
 	if h.full.Add(1) == 1 {
@@ -122,7 +132,7 @@ func pebbleOptions(o *Options, h *health, cache *pebble.Cache) *pebble.Options {
 		WALBytesPerSync:             256 << 10,
 		MaxOpenFiles:                256,
 		Logger:                      h,
-		EventListener:               &pebble.EventListener{BackgroundError: h.backgroundError},
+		EventListener:               &pebble.EventListener{BackgroundError: h.backgroundError, DataCorruption: h.corrupted},
 		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 1 },
 		FlushDelayDeleteRange:       10 * time.Second,
 	}

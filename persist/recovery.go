@@ -66,9 +66,10 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
+	orderly := s.checkPromise()
 	s.rec.DurableSeq = last.seq
 	s.rec.Time = last.at
-	s.rec.Clean = clean == last.seq && clean != noClean && intact && whole && len(s.rec.Damage) == 0
+	s.rec.Clean = clean == last.seq && clean != noClean && orderly && intact && whole && len(s.rec.Damage) == 0
 	if err := s.fixSeqs(last.seq, intact, whole); err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (s *Store) recover() error {
 		return err
 	}
 	s.durable.Store(&mark{seq: s.appended, at: s.at})
-	return nil
+	return s.promised(s.appended, false)
 }
 
 // fixSeqs decides where to go on. After a clean stop that is the next seq that

@@ -21,14 +21,16 @@ import (
 // so may Close and Abandon: they wait for the call that is writing, later ones
 // get ErrClosed. What writes comes from one goroutine, since ticks have an order.
 type Store struct {
-	opts  Options
-	log   *slog.Logger
-	lock  io.Closer
-	cache *pebble.Cache
-	db    *pebble.DB
-	h     *health
-	space *space
-	rec   Recovery
+	opts   Options
+	log    *slog.Logger
+	lock   io.Closer
+	cache  *pebble.Cache
+	db     *pebble.DB
+	h      *health
+	space  *space
+	mark   *marker
+	before *promise // of the process before; nil where nothing is known
+	rec    Recovery
 
 	// mu is held for reading while a reader uses db, and for writing by Close.
 	mu     sync.RWMutex
@@ -125,6 +127,9 @@ func (s *Store) start() error {
 	}
 	s.db = db
 	s.batch = db.NewBatch()
+	if err := s.openMark(dir); err != nil {
+		return err
+	}
 	if err := syncDir(s.opts.FS, s.opts.Dir); err != nil {
 		return err
 	}
@@ -168,7 +173,10 @@ func (s *Store) seal() error {
 	if err := s.commit(); err != nil || s.refused > s.appended {
 		return err
 	}
-	return s.putMeta(record.MetaClean, record.AppendNumbers(nil, s.durable.Load().seq))
+	if err := s.putMeta(record.MetaClean, record.AppendNumbers(nil, s.durable.Load().seq)); err != nil {
+		return err
+	}
+	return s.promised(s.durable.Load().seq, true)
 }
 
 func (s *Store) release() error {
@@ -184,6 +192,9 @@ func (s *Store) release() error {
 	}
 	if s.cache != nil {
 		s.cache.Unref()
+	}
+	if s.mark != nil {
+		err = errors.Join(err, s.mark.file.Close())
 	}
 	return errors.Join(err, s.lock.Close())
 }

@@ -1,0 +1,133 @@
+package persist
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/velocimeter/velocimeter/persist/record"
+)
+
+// markFile says beside the store what the store has promised. The write-ahead log
+// alone does not tell damage in its last 32 KiB from a torn tail: what was durable
+// there would be gone in silence, reserved seqs too.
+const markFile = "MARK"
+
+const (
+	markSlots  = 2 // written in turns, so that a torn write leaves the other
+	markStride = 512
+	markBytes  = 5 + 3*8 + 1 // envelope, three numbers, a bit
+)
+
+// promise is what must be found at the next start.
+type promise struct {
+	generation uint64
+	durable    uint64 // newest seq of which Commit has returned
+	reserved   uint64 // highest seq that may have been used
+	clean      bool   // the process stopped in order
+}
+
+// marker writes promises. It belongs to the writer.
+type marker struct {
+	file vfs.File
+	last promise
+}
+
+// openMarker opens or makes the mark in a store's folder and returns what it says;
+// known is false where there was none. An unreadable one is an ErrCorrupt, and the
+// marker works all the same.
+func openMarker(fs vfs.FS, dir string) (m *marker, known bool, err error) {
+	path := fs.PathJoin(dir, markFile)
+	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot open %q: %w", path, err)
+	}
+	m = &marker{file: f}
+	b := make([]byte, (markSlots-1)*markStride+markBytes)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, false, errors.Join(fmt.Errorf("cannot read %q: %w", path, err), f.Close())
+	}
+	for i := range markSlots {
+		if end := i*markStride + markBytes; n >= end {
+			if p, ok := parsePromise(b[i*markStride : end]); ok && (!known || p.generation > m.last.generation) {
+				m.last, known = p, true
+			}
+		}
+	}
+	if !known && n > 0 {
+		return m, false, fmt.Errorf("%w: %q says nothing that can be read", ErrCorrupt, path)
+	}
+	return m, known, nil
+}
+
+func parsePromise(b []byte) (p promise, ok bool) {
+	payload, err := record.Open([]byte(markFile), b)
+	if err != nil || payload[24] > 1 {
+		return promise{}, false
+	}
+	le := binary.LittleEndian
+	return promise{generation: le.Uint64(payload), durable: le.Uint64(payload[8:]), reserved: le.Uint64(payload[16:]), clean: payload[24] == 1}, true
+}
+
+// write makes a promise durable.
+func (m *marker) write(durable, reserved uint64, clean bool) error {
+	p := promise{generation: m.last.generation + 1, durable: durable, reserved: reserved, clean: clean}
+	le := binary.LittleEndian
+	b := le.AppendUint64(record.Begin(make([]byte, 0, markBytes)), p.generation)
+	b = append(le.AppendUint64(le.AppendUint64(b, p.durable), p.reserved), 0)
+	if clean {
+		b[len(b)-1] = 1
+	}
+	record.Seal([]byte(markFile), b)
+	_, err := m.file.WriteAt(b, int64(p.generation%markSlots)*markStride)
+	if err = errors.Join(err, m.file.SyncData()); err != nil {
+		return fmt.Errorf("cannot write %s: %w", markFile, err)
+	}
+	m.last = p
+	return nil
+}
+
+// promised writes down what the store promises from now on, ticks up to durable
+// among it.
+func (s *Store) promised(durable uint64, clean bool) error {
+	if err := s.mark.write(durable, s.reserved, clean); err != nil {
+		s.h.fail(err)
+	}
+	return s.h.err()
+}
+
+// openMark reads the promises of the process before.
+func (s *Store) openMark(dir string) error {
+	m, known, err := openMarker(s.opts.FS, dir)
+	if m == nil {
+		return err
+	}
+	s.mark = m
+	if err != nil {
+		s.damaged([]byte(markFile), err)
+	}
+	if known {
+		p := m.last
+		s.before = &p
+	}
+	return syncDir(s.opts.FS, dir)
+}
+
+// checkPromise reports durable ticks that are gone without a trace, and takes over
+// the highest seq that may have been used. It says whether the process before can
+// have stopped in order.
+func (s *Store) checkPromise() (clean bool) {
+	p := s.before
+	if p == nil {
+		return true // an older program made the store, or it is a copy
+	}
+	s.reserved = max(s.reserved, p.reserved)
+	if p.durable > s.appended {
+		s.damaged([]byte(markFile), fmt.Errorf("%w: ticks %d…%d were durable and are missing", ErrCorrupt, s.appended+1, p.durable))
+	}
+	return p.clean
+}
