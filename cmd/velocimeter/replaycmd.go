@@ -26,12 +26,7 @@ func (a *app) replayCommand() *cobra.Command {
 		Short: "Compute every row of a recording without serving it",
 		Long: "Runs a recording through the engine and writes every computed row as one JSON line: the token\n" +
 			"object of the REST API plus seq and time. The way to check the arithmetic.",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usageError("%s needs one file; `%s --help` shows how", cmd.CommandPath(), cmd.CommandPath())
-			}
-			return nil
-		},
+		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.load(cmd, config.ReplayFile)
 			if err != nil {
@@ -53,6 +48,9 @@ func (a *app) replay(ctx context.Context, c *config.Loaded, name, out string) (e
 		return exitWith(exitData, err)
 	}
 	defer r.Close() //nolint:errcheck // read only
+	if r.Torn() {
+		_, _ = fmt.Fprintf(a.stderr, "velocimeter: %q ends within an answer: it was being written when its recorder was stopped, and is left out\n", name)
+	}
 	to := a.stdout
 	if out != "-" {
 		if sameFile(name, out) {

@@ -50,17 +50,20 @@ func (a *app) openSource(c *config.Loaded, log *slog.Logger) (*feed, error) {
 	case c.Replay.File != "":
 		return openReplay(c)
 	case len(c.CoinMarketCap.Keys) > 0:
-		return openCoinMarketCap(c, log)
+		return openCoinMarketCap(c, log, nil)
 	}
-	return openMarket(c, log)
+	return openMarket(c, log, &liveClock{}, nil)
 }
 
-func openCoinMarketCap(c *config.Loaded, log *slog.Logger) (*feed, error) {
+// tap sees the text of every answer; nil where nobody asks.
+type tap = func(answer []byte)
+
+func openCoinMarketCap(c *config.Loaded, log *slog.Logger, listen tap) (*feed, error) {
 	f := &feed{name: "coinmarketcap", lineage: "live-coinmarketcap", clock: &liveClock{}, interval: c.CoinMarketCap.Interval, ingest: "http", seed: uint64(time.Now().UnixNano())}
 	f.about = fmt.Sprintf("CoinMarketCap, %d tokens every %s", c.CoinMarketCap.Limit, c.CoinMarketCap.Interval)
 	f.cost, f.dayCredits, f.monthCredits = (c.CoinMarketCap.Limit+199)/200, c.CoinMarketCap.DayCredits, c.CoinMarketCap.MonthCredits
 	cfg := coinmarketcap.Config{
-		BaseURL: c.CoinMarketCap.BaseURL, Limit: c.CoinMarketCap.Limit, Logger: log, Now: f.clock.Now,
+		BaseURL: c.CoinMarketCap.BaseURL, Limit: c.CoinMarketCap.Limit, Tap: listen, Logger: log, Now: f.clock.Now,
 		Cadence: max(f.schedule().Interval(), market.Minute), // the provider's own answers are a minute old
 	}
 	if c.CoinMarketCap.API == "v3" {
@@ -85,14 +88,16 @@ func openCoinMarketCap(c *config.Loaded, log *slog.Logger) (*feed, error) {
 // internalKey opens the embedded market to this process alone: it never leaves it.
 const internalKey = "embedded-market-internal-key"
 
-func openMarket(c *config.Loaded, log *slog.Logger) (*feed, error) {
-	f := &feed{name: "market", lineage: fmt.Sprintf("market-%d", c.Market.Seed), clock: &liveClock{}, interval: c.Market.Tick, ingest: "http", seed: c.Market.Seed}
+// openMarket opens the embedded market, on HTTP in any case where somebody wants
+// the text of its answers.
+func openMarket(c *config.Loaded, log *slog.Logger, clock actors.Clock, listen tap) (*feed, error) {
+	f := &feed{name: "market", lineage: fmt.Sprintf("market-%d", c.Market.Seed), clock: clock, interval: c.Market.Tick, ingest: "http", seed: c.Market.Seed}
 	f.about = fmt.Sprintf("simulated, %d tokens every %s, seed %d (set CMC_API_KEY for real data)", c.Market.Tokens, c.Market.Tick, c.Market.Seed)
 	sim, err := simulator.New(marketConfig(c, f.clock.Now, log, simulator.Key{Value: internalKey, Plan: simulator.Unlimited}))
 	if err != nil {
 		return nil, exitWith(exitConfig, err)
 	}
-	if float64(c.Market.Tokens)/c.Market.Tick.Seconds() > directRate {
+	if listen == nil && float64(c.Market.Tokens)/c.Market.Tick.Seconds() > directRate {
 		f.ingest = "direct"
 		f.fetcher = fetchFunc(func(context.Context) (*market.Batch, error) {
 			b := *sim.Batch(f.clock.Now())
@@ -108,7 +113,7 @@ func openMarket(c *config.Loaded, log *slog.Logger) (*feed, error) {
 	}
 	client, err := coinmarketcap.New(coinmarketcap.Config{
 		BaseURL: "http://market.invalid", Keys: []coinmarketcap.Key{key}, Limit: c.Market.Tokens, Source: market.SourceMarket, Simulated: true,
-		Cadence: marketCadence(c), Dial: memory.DialContext, Uncompressed: true, Logger: log, Now: f.clock.Now,
+		Cadence: marketCadence(c), Dial: memory.DialContext, Uncompressed: true, Tap: listen, Logger: log, Now: f.clock.Now,
 	})
 	if err != nil {
 		return nil, exitWith(exitConfig, err)
@@ -160,6 +165,9 @@ func openReplay(c *config.Loaded) (*feed, error) {
 	}
 	f.about = fmt.Sprintf("replay of %s: %d polls from %s to %s, %s", c.Replay.File, r.Len(),
 		first.Std().Format("2006-01-02 15:04"), last.Std().Format("2006-01-02 15:04"), pace)
+	if r.Torn() {
+		f.about += " (its end, an answer that was being written, is left out)"
+	}
 	f.clock = newReplayClock(c.Replay.Speed, first)
 	f.replay = &replayFeed{from: r}
 	if c.Replay.Loop {

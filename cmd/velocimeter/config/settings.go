@@ -34,7 +34,12 @@ const (
 	Serve Command = 1 << iota
 	MarketServer
 	ReplayFile
+	RecordFile
+	ExportFile
 )
+
+// everything is every command.
+const everything = Serve | MarketServer | ReplayFile | RecordFile | ExportFile
 
 // Settings returns the table. The slice must not be written to.
 func Settings() []Setting { return table }
@@ -70,19 +75,19 @@ func serverSettings() []Setting {
 			set: text(func(c *Config) *string { return &c.TLS.Key }),
 		},
 		{
-			Path: "data", Flag: "data", Default: "./velocimeter-data", Used: Serve, Help: "folder of the store",
+			Path: "data", Flag: "data", Default: "./velocimeter-data", Used: Serve | ExportFile, Help: "folder of the store",
 			set: text(func(c *Config) *string { return &c.Data }),
 		},
 		{
-			Path: "log.level", Flag: "log-level", Default: "info", Used: Serve | MarketServer | ReplayFile, Help: "debug, info, warn or error",
+			Path: "log.level", Flag: "log-level", Default: "info", Used: everything, Help: "debug, info, warn or error",
 			set: func(c *Config, v string) error { return parseLevel(v, &c.Log.Level) },
 		},
 		{
-			Path: "log.format", Flag: "log-format", Default: "auto", Used: Serve | MarketServer | ReplayFile, Help: "text, json, or auto: text on a terminal",
+			Path: "log.format", Flag: "log-format", Default: "auto", Used: everything, Help: "text, json, or auto: text on a terminal",
 			set: choice(func(c *Config) *string { return &c.Log.Format }, "auto", "text", "json"),
 		},
 		{
-			Path: "allow_insecure_permissions", Default: "false", Bool: true, Used: Serve, Help: "let others read a configuration file that holds keys",
+			Path: "allow_insecure_permissions", Default: "false", Bool: true, Used: Serve | RecordFile, Help: "let others read a configuration file that holds keys",
 			set: boolean(func(c *Config) *bool { return &c.AllowInsecurePermissions }),
 		},
 	}
@@ -128,23 +133,23 @@ func storeSettings() []Setting {
 			set: duration(func(c *Config) *time.Duration { return &c.Store.SyncWindow }, 0, time.Minute),
 		},
 		{
-			Path: "store.keep_ticks", Default: "2h", Used: Serve, Help: "how long every tick is kept",
+			Path: "store.keep_ticks", Default: "2h", Used: Serve | ExportFile, Help: "how long every tick is kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.Ticks }, time.Hour),
 		},
 		{
-			Path: "store.keep_1m", Default: "7d", Used: Serve, Help: "how long minutes are kept",
+			Path: "store.keep_1m", Default: "7d", Used: Serve | ExportFile, Help: "how long minutes are kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.Minutes }, 24*time.Hour),
 		},
 		{
-			Path: "store.keep_5m", Default: "30d", Used: Serve, Help: "how long five-minute points are kept",
+			Path: "store.keep_5m", Default: "30d", Used: Serve | ExportFile, Help: "how long five-minute points are kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.FiveMinutes }, 24*time.Hour),
 		},
 		{
-			Path: "store.keep_1h", Default: "400d", Used: Serve, Help: "how long hours are kept",
+			Path: "store.keep_1h", Default: "400d", Used: Serve | ExportFile, Help: "how long hours are kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.Hours }, 24*time.Hour),
 		},
 		{
-			Path: "store.keep_1d", Default: "forever", Used: Serve, Help: "how long days are kept",
+			Path: "store.keep_1d", Default: "forever", Used: Serve | ExportFile, Help: "how long days are kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.Days }, 24*time.Hour),
 		},
 		{
@@ -161,38 +166,38 @@ func storeSettings() []Setting {
 func providerSettings() []Setting {
 	return []Setting{
 		{
-			Path: "coinmarketcap.keys", Env: []string{"CMC_API_KEY"}, Secret: true, List: true, Used: Serve, Help: "API keys; without one the market is simulated",
+			Path: "coinmarketcap.keys", Env: []string{"CMC_API_KEY"}, Secret: true, List: true, Used: Serve | RecordFile, Help: "API keys; without one the market is simulated",
 			set: func(c *Config, v string) error { return parseKeys(v, &c.CoinMarketCap.Keys) },
 		},
 		{
-			Path: "coinmarketcap.base_url", Default: "https://pro-api.coinmarketcap.com", Used: Serve, Help: "where the API is",
+			Path: "coinmarketcap.base_url", Default: "https://pro-api.coinmarketcap.com", Used: Serve | RecordFile, Help: "where the API is",
 			set: func(c *Config, v string) error { return parseURL(v, &c.CoinMarketCap.BaseURL) },
 		},
 		{
-			Path: "coinmarketcap.limit", Flag: "limit", Default: "500", Used: Serve, Help: "how many tokens to track, by rank",
+			Path: "coinmarketcap.limit", Flag: "limit", Default: "500", Used: Serve | RecordFile, Help: "how many tokens to track, by rank",
 			set: integer(func(c *Config) *int { return &c.CoinMarketCap.Limit }, 1, 20_000),
 		},
 		{
-			Path: "coinmarketcap.interval", Flag: "interval", Default: "60s", Used: Serve, Help: "time between two polls; 200 tokens cost one credit",
+			Path: "coinmarketcap.interval", Flag: "interval", Default: "60s", Used: Serve | RecordFile, Help: "time between two polls; 200 tokens cost one credit",
 			set: duration(func(c *Config) *time.Duration { return &c.CoinMarketCap.Interval }, time.Second, 24*time.Hour),
 		},
 		{
-			Path: "coinmarketcap.day_credits", Default: "0", Used: Serve, Help: "credits to stay below in a day, at 95 %; polls become rarer as needed; 0: no budget",
+			Path: "coinmarketcap.day_credits", Default: "0", Used: Serve | RecordFile, Help: "credits to stay below in a day, at 95 %; polls become rarer as needed; 0: no budget",
 			set: integer(func(c *Config) *int { return &c.CoinMarketCap.DayCredits }, 0, 1_000_000_000),
 		},
 		{
-			Path: "coinmarketcap.month_credits", Default: "0", Used: Serve, Help: "the same for a month; the plan says how many there are",
+			Path: "coinmarketcap.month_credits", Default: "0", Used: Serve | RecordFile, Help: "the same for a month; the plan says how many there are",
 			set: integer(func(c *Config) *int { return &c.CoinMarketCap.MonthCredits }, 0, 1_000_000_000),
 		},
 		{
-			Path: "coinmarketcap.api", Default: "v1", Used: Serve, Help: "version of the listings endpoint: v1 or v3",
+			Path: "coinmarketcap.api", Default: "v1", Used: Serve | RecordFile, Help: "version of the listings endpoint: v1 or v3",
 			set: choice(func(c *Config) *string { return &c.CoinMarketCap.API }, "v1", "v3"),
 		},
 	}
 }
 
 func marketSettings() []Setting {
-	const simulated = Serve | MarketServer
+	const simulated = Serve | MarketServer | RecordFile
 	return []Setting{
 		{
 			Path: "market.listen", Flag: "listen", Default: "127.0.0.1:8090", Used: MarketServer, Help: "address of the CoinMarketCap-compatible API",
@@ -393,6 +398,10 @@ func size(at func(*Config) *int64, low, high int64) func(*Config, string) error 
 }
 
 const maxRetention = 36500 * 24 * time.Hour
+
+// ParseDuration reads what time.ParseDuration reads, and days such as 7d; the
+// error shows how.
+func ParseDuration(v string) (time.Duration, error) { return parseDuration(v) }
 
 // parseDuration reads what time.ParseDuration reads, and days such as 7d.
 func parseDuration(v string) (time.Duration, error) {

@@ -134,6 +134,9 @@ func (c *Client) quotes(ctx context.Context, what call, quotes []market.Quote) (
 			return refused
 		}
 		quotes, answer = out, a
+		if c.cfg.Tap != nil {
+			c.cfg.Tap(scrubBytes(data, c.cfg.Keys))
+		}
 		return nil
 	})
 	if err != nil {

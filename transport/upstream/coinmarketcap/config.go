@@ -77,6 +77,10 @@ type Config struct {
 	// TLS replaces the TLS configuration; nil for the system's roots, TLS ≥ 1.2.
 	TLS *tls.Config
 
+	// Tap sees the text of every answer that gave quotes, page by page, without
+	// keys; it must not keep it. Nil for none.
+	Tap func(answer []byte)
+
 	Logger *slog.Logger       // nil discards
 	Now    func() market.Time // the engine's clock; nil takes the wall clock
 }

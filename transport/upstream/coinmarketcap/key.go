@@ -1,6 +1,7 @@
 package coinmarketcap
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,6 +82,16 @@ func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 func (k *Key) UnmarshalText(text []byte) (err error) {
 	*k, err = ParseKey(string(text))
 	return err
+}
+
+// scrubBytes is scrub for a whole answer; text without a key is returned as it is.
+func scrubBytes(text []byte, keys []Key) []byte {
+	for _, k := range keys {
+		if s := []byte(k.reveal()); len(s) > 0 && bytes.Contains(text, s) {
+			text = bytes.ReplaceAll(text, s, []byte(redacted))
+		}
+	}
+	return text
 }
 
 // scrub takes the texts of keys out of what a provider or a library said.

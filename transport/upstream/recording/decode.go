@@ -22,7 +22,8 @@ type decoder struct {
 	scan     jsonscan.Scanner
 	tokens   map[string]*token
 	poll     uint64
-	rows     int // of the last poll, to size the next one
+	recorded bool // the last document was one that Writer wrote
+	rows     int  // of the last poll, to size the next one
 
 	symbol, name []byte
 }
@@ -44,6 +45,8 @@ func (d *decoder) decode(text []byte) (*market.Batch, error) {
 		return d.listing(text)
 	}
 	b := &market.Batch{}
+	var rec recorded
+	d.recorded = false
 	series, found := false, false
 	for ok := s.Enter(jsonscan.Object); ok; {
 		var key []byte
@@ -57,8 +60,10 @@ func (d *decoder) decode(text []byte) (*market.Batch, error) {
 			}
 			series = true
 			b.Quotes = d.coins()
-		case "last_updated", "generated_at":
+		case "last_updated", "generated_at", "received_at":
 			d.time(b)
+		case "answers", "simulated", "cadence_ms":
+			d.recordedMember(string(key), &rec)
 		case "source", "kaynak":
 			b.Source = d.source()
 		case "data", "status":
@@ -70,6 +75,9 @@ func (d *decoder) decode(text []byte) (*market.Batch, error) {
 	}
 	if err := s.End(); err != nil {
 		return nil, err
+	}
+	if rec.answers != nil && !series && !found {
+		return d.answers(text, b, &rec)
 	}
 	if !series {
 		if !found {
@@ -86,21 +94,35 @@ func (d *decoder) decode(text []byte) (*market.Batch, error) {
 	return b, nil
 }
 
-// listing reads a CoinMarketCap listings answer.
-func (d *decoder) listing(text []byte) (*market.Batch, error) {
+// begin starts a batch of listings answers whose quotes all have flags.
+func (d *decoder) begin(flags market.Flags) {
 	if d.listings == nil {
 		d.listings = coinmarketcap.NewParser()
 		d.listings.Bare = true
 	}
+	d.listings.Flags = flags
 	d.listings.Begin()
-	quotes, answer, err := d.listings.Parse(text, nil, 0)
+}
+
+// page appends the quotes of one listings answer.
+func (d *decoder) page(text []byte, quotes []market.Quote, now market.Time) ([]market.Quote, coinmarketcap.Answer, error) {
+	quotes, answer, err := d.listings.Parse(text, quotes, now)
 	switch {
 	case err != nil:
-		return nil, err
 	case answer.Status.Code != 0:
-		return nil, &jsonscan.Error{What: "an error answer: code " + strconv.Itoa(answer.Status.Code) + " " + answer.Status.Message}
+		err = &jsonscan.Error{What: "an error answer: code " + strconv.Itoa(answer.Status.Code) + " " + answer.Status.Message}
 	case !answer.HasData:
-		return nil, &jsonscan.Error{What: "a listings answer without data"}
+		err = &jsonscan.Error{What: "a listings answer without data"}
+	}
+	return quotes, answer, err
+}
+
+// listing reads a CoinMarketCap listings answer.
+func (d *decoder) listing(text []byte) (*market.Batch, error) {
+	d.begin(0)
+	quotes, answer, err := d.page(text, nil, 0)
+	if err != nil {
+		return nil, err
 	}
 	b := &market.Batch{Source: market.SourceCoinMarketCap, ReceivedAt: answer.Status.Timestamp, Quotes: quotes}
 	if b.ReceivedAt == 0 {
@@ -137,6 +159,8 @@ func (d *decoder) source() market.Source {
 		return market.SourceCoinLore
 	case "coinmarketcap":
 		return market.SourceCoinMarketCap
+	case "market":
+		return market.SourceMarket
 	}
 	return market.SourceUnknown
 }

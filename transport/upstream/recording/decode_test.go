@@ -14,6 +14,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"generated_at":"2026-06-24T11:26:58.6+00:00","kaynak":"CoinMarketCap","coins":[]}` + "\n{}"))
 	f.Add([]byte(`{"status":{"timestamp":"2021-06-29T00:23:45Z"},"data":[{"id":1,"symbol":"A","quote":{"USD":{"price":5}}}]}`))
 	f.Add([]byte("{\n\"data\":[]}"))
+	f.Add([]byte(`{"received_at":"2026-01-01T00:00:00Z","source":"market","cadence_ms":6000,"simulated":true,"answers":[{"data":[{"id":1,"symbol":"A","quote":{"USD":{"price":5}}}]},{"data":[]}]}` + "\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in, err := newText(bytes.NewReader(data))
 		if err != nil {

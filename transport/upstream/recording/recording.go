@@ -16,6 +16,8 @@ import (
 // singleCadence is the cadence of a recording with a single poll.
 const singleCadence = market.Minute
 
+var newline = []byte("\n")
+
 // Recording is an open recording. It is not safe for concurrent use.
 type Recording struct {
 	path string
@@ -27,6 +29,9 @@ type Recording struct {
 	times          []market.Time // of the polls, ascending
 	cadence        market.Millis
 	skipped        int
+	ours           bool   // its first poll is one that Writer wrote
+	mixed          bool   // and another is not
+	torn           bool   // ours ends within a line
 	at             uint64 // position of the last poll that Next returned
 	last           market.Time
 }
@@ -110,7 +115,9 @@ func (r *Recording) Next() (*market.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.Cadence = r.cadence
+	if b.Cadence == 0 {
+		b.Cadence = r.cadence
+	}
 	return b, nil
 }
 
@@ -121,8 +128,12 @@ func (r *Recording) step() (*market.Batch, error) {
 		if errors.Is(err, io.EOF) {
 			return nil, io.EOF
 		}
-		if err != nil {
+		if err != nil && (!r.ours || !errors.Is(err, io.ErrUnexpectedEOF)) {
 			return nil, r.wrap(err)
+		}
+		if err != nil || r.ours && !bytes.HasSuffix(line, newline) {
+			r.torn = true // its writer was stopped within the line: what it began never was an answer
+			return nil, io.EOF
 		}
 		if line = bytes.TrimRight(line, " \t\r\n"); len(line) == 0 {
 			continue
@@ -130,6 +141,10 @@ func (r *Recording) step() (*market.Batch, error) {
 		b, err := r.dec.decode(line)
 		if err != nil {
 			return nil, r.wrap(err)
+		}
+		r.ours = r.ours || r.at == 0 && r.dec.recorded
+		if r.ours && !r.dec.recorded {
+			r.mixed = true
 		}
 		if b.ReceivedAt <= r.last {
 			r.skipped++
@@ -189,6 +204,10 @@ func (r *Recording) Period() market.Millis {
 // Skipped counts the polls met so far that were left out because their time
 // was not after the one before.
 func (r *Recording) Skipped() int { return r.skipped }
+
+// Torn reports whether the file is one that a Writer wrote and ends within an
+// answer, as after a kill or a power cut: the polls are those before it.
+func (r *Recording) Torn() bool { return r.torn }
 
 // Hash returns the SHA-256 of the decompressed content in hex: the same for a
 // recording however it is packed, and so fit to name its lineage.

@@ -183,7 +183,7 @@ func TestRefused(t *testing.T) {
 	f(`{"hello":1}`, "line 1", "neither a listings answer")
 	f(`{"status":{"timestamp":"2021-06-29T00:23:45.130Z","error_code":1010}}`, "line 1", "code 1010")
 	f("{\n\"data\": [\n NaN ]}", "line 3", "unexpected 'N'")
-	f(good+strings.Repeat(" ", 17<<20), "line 2", "longer than 16 MiB")
+	f(good+strings.Repeat(" ", 65<<20), "line 2", "longer than 64 MiB")
 	f(good+"\xff\n", "line 2", "invalid UTF-8")
 	if _, err := recording.Open(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("an absent file: %v", err)

@@ -15,8 +15,8 @@ import (
 
 // Bounds of a recording.
 const (
-	maxLine     = 16 << 20 // bytes of a line
-	maxDocument = 64 << 20 // bytes of a listings document spread over lines
+	maxLine     = 64 << 20 // bytes of a line; 20,000 coins with everything that is told of them
+	maxDocument = maxLine  // bytes of a listings document spread over lines
 	maxText     = 4 << 30  // bytes of the whole text
 	maxPolls    = 10_000_000
 )
