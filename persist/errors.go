@@ -20,6 +20,10 @@ var (
 	ErrNoSpace = errors.New("no space for history")
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("store is closed")
+	// ErrAbsent says that there is no such data folder or lineage to read.
+	ErrAbsent = errors.New("no such store")
+	// ErrReadOnly says that the store was opened to be read only.
+	ErrReadOnly = errors.New("store is open for reading only")
 	// ErrOptions marks options that make no sense.
 	ErrOptions = errors.New("bad store options")
 )

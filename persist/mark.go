@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -38,10 +39,13 @@ type marker struct {
 
 // openMarker opens or makes the mark in a store's folder and returns what it says;
 // known is false where there was none. An unreadable one is an ErrCorrupt, and the
-// marker works all the same.
-func openMarker(fs vfs.FS, dir string) (m *marker, known bool, err error) {
+// marker works all the same. A reader makes none: m is nil then.
+func openMarker(fs vfs.FS, dir string, readOnly bool) (m *marker, known bool, err error) {
 	path := fs.PathJoin(dir, markFile)
-	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	f, err := openMarkFile(fs, path, readOnly)
+	if readOnly && errors.Is(err, os.ErrNotExist) {
+		return nil, false, nil
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("cannot open %q: %w", path, err)
 	}
@@ -62,6 +66,13 @@ func openMarker(fs vfs.FS, dir string) (m *marker, known bool, err error) {
 		return m, false, fmt.Errorf("%w: %q says nothing that can be read", ErrCorrupt, path)
 	}
 	return m, known, nil
+}
+
+func openMarkFile(fs vfs.FS, path string, readOnly bool) (vfs.File, error) {
+	if readOnly {
+		return fs.Open(path)
+	}
+	return fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 }
 
 func parsePromise(b []byte) (p promise, ok bool) {
@@ -94,6 +105,9 @@ func (m *marker) write(durable, reserved uint64, clean bool) error {
 // promised writes down what the store promises from now on, ticks up to durable
 // among it.
 func (s *Store) promised(durable uint64, clean bool) error {
+	if s.readOnly {
+		return nil
+	}
 	if err := s.mark.write(durable, s.reserved, clean); err != nil {
 		s.h.fail(err)
 	}
@@ -102,7 +116,7 @@ func (s *Store) promised(durable uint64, clean bool) error {
 
 // openMark reads the promises of the process before.
 func (s *Store) openMark(dir string) error {
-	m, known, err := openMarker(s.opts.FS, dir)
+	m, known, err := openMarker(s.opts.FS, dir, s.readOnly)
 	if m == nil {
 		return err
 	}
@@ -113,6 +127,9 @@ func (s *Store) openMark(dir string) error {
 	if known {
 		p := m.last
 		s.before = &p
+	}
+	if s.readOnly {
+		return nil
 	}
 	return syncDir(s.opts.FS, dir)
 }

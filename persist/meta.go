@@ -85,8 +85,11 @@ func (s *Store) create() (uint64, error) {
 	if err := errors.Join(it.Error(), it.Close()); err != nil {
 		return 0, fmt.Errorf("cannot read store: %w", err)
 	}
-	if found {
+	switch {
+	case found:
 		return 0, fmt.Errorf("%w: epoch is missing", ErrCorrupt)
+	case s.readOnly:
+		return 0, fmt.Errorf("%w: it holds nothing yet", ErrAbsent)
 	}
 	s.rec.Epoch = newEpoch()
 	return 0, s.putMeta(record.MetaEpoch, []byte(s.rec.Epoch))

@@ -76,8 +76,10 @@ func (s *Store) recover() error {
 	if err := s.loadTombstones(); err != nil {
 		return err
 	}
-	if err := s.rebuildMinute(); err != nil {
-		return err
+	if !s.readOnly { // nothing will close it
+		if err := s.rebuildMinute(); err != nil {
+			return err
+		}
 	}
 	s.durable.Store(&mark{seq: s.appended, at: s.at})
 	return s.promised(s.appended, false)
@@ -104,14 +106,17 @@ func (s *Store) fixSeqs(last uint64, stateIntact, whole bool) error {
 		}
 		s.rec.Lost = record.AddLost(s.rec.Lost, LostRange{From: from, To: used})
 	}
+	s.cutOff = slices.DeleteFunc(s.cutOff, func(r LostRange) bool { return r.To <= s.state.seq && r.To < s.trimmed })
+	if !whole {
+		s.cutOff = record.AddLost(s.cutOff, LostRange{From: last, To: s.appended})
+	}
+	if s.readOnly {
+		return nil
+	}
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }()
 	if err := s.setMeta(b, record.MetaLost, record.AppendLost(nil, s.rec.Lost)); err != nil {
 		return err
-	}
-	s.cutOff = slices.DeleteFunc(s.cutOff, func(r LostRange) bool { return r.To <= s.state.seq && r.To < s.trimmed })
-	if !whole {
-		s.cutOff = record.AddLost(s.cutOff, LostRange{From: last, To: s.appended})
 	}
 	if err := s.setMeta(b, record.MetaCut, record.AppendLost(nil, s.cutOff)); err != nil {
 		return err

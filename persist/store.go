@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"regexp"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,8 @@ type Store struct {
 	mark   *marker
 	before *promise // of the process before; nil where nothing is known
 	rec    Recovery
+	// readOnly: no file is changed, and nothing can be written. Fixed by Open.
+	readOnly bool
 
 	// mu is held for reading while a reader uses db, and for writing by Close.
 	mu     sync.RWMutex
@@ -92,12 +95,35 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	return open(o, false)
+}
+
+// OpenReadOnly opens a lineage to read its history; it changes none of its
+// files, whatever it finds. It takes the data folder for itself like Open, so
+// no two readers share one. Recovery tells what an Open would find, Close lets
+// go. Errors: as Open's, ErrAbsent where there is nothing to read.
+func OpenReadOnly(o Options) (*Store, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	o.Fresh = false
+	dir := o.FS.PathJoin(o.Dir, o.Lineage)
+	if _, err := o.FS.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot open store %q: %w", dir, ErrAbsent)
+	} else if err != nil {
+		return nil, fmt.Errorf("cannot open store %q: %w", dir, err)
+	}
+	return open(o, true)
+}
+
+func open(o Options, readOnly bool) (*Store, error) {
 	lock, err := lockDir(&o)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		opts: o, log: o.Logger, lock: lock,
+		opts: o, log: o.Logger, lock: lock, readOnly: readOnly,
 		space:  newSpace(&o),
 		tokens: map[market.ID]struct{}{}, retired: map[market.ID]struct{}{}, cuts: map[byte]uint32{},
 	}
@@ -118,7 +144,9 @@ func (s *Store) start() error {
 	}
 	s.cache = pebble.NewCache(s.opts.CacheBytes)
 	dir := s.opts.FS.PathJoin(s.opts.Dir, s.opts.Lineage)
-	db, err := pebble.Open(dir, pebbleOptions(&s.opts, s.h, s.cache))
+	options := pebbleOptions(&s.opts, s.h, s.cache)
+	options.ReadOnly = s.readOnly
+	db, err := pebble.Open(dir, options)
 	if err != nil {
 		if pebble.IsCorruptionError(err) {
 			err = errors.Join(ErrCorrupt, err)
@@ -130,8 +158,10 @@ func (s *Store) start() error {
 	if err := s.openMark(dir); err != nil {
 		return err
 	}
-	if err := syncDir(s.opts.FS, s.opts.Dir); err != nil {
-		return err
+	if !s.readOnly {
+		if err := syncDir(s.opts.FS, s.opts.Dir); err != nil {
+			return err
+		}
 	}
 	if err := s.recover(); err != nil {
 		return fmt.Errorf("cannot recover store %q: %w", dir, err)
@@ -161,7 +191,7 @@ func (s *Store) end(last func() error) error {
 	}
 	s.closed = true
 	err := s.h.err()
-	if err == nil {
+	if err == nil && !s.readOnly {
 		err = last()
 	}
 	return errors.Join(err, s.release())
@@ -201,8 +231,11 @@ func (s *Store) release() error {
 
 // writable returns why nothing can be written, or nil.
 func (s *Store) writable() error {
-	if s.closed {
+	switch {
+	case s.closed:
 		return ErrClosed
+	case s.readOnly:
+		return ErrReadOnly
 	}
 	return s.h.err()
 }

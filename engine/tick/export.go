@@ -53,6 +53,23 @@ func (s *Shard) Restore(ts market.TokenState, cells []market.Cell) error {
 	return err
 }
 
+// InfoOf returns the names that an exported token has, without restoring its
+// windows; nil where it has none. The error says what is wrong with the state.
+func InfoOf(ts market.TokenState) (*market.Info, error) {
+	_, n := binary.Uvarint(ts.Blob)
+	if n <= 0 {
+		return nil, fmt.Errorf("cannot read names of token %d: state of %d bytes is too short", ts.ID, len(ts.Blob))
+	}
+	t, err := token.Decode(ts.ID, ts.Blob[n:], nil)
+	if err != nil && !errors.Is(err, window.ErrCells) { // names need no samples
+		return nil, fmt.Errorf("cannot read names of token %d: %w", ts.ID, err)
+	}
+	if s := t.Snapshot(); s != nil {
+		return s.Info, nil
+	}
+	return nil, nil //nolint:nilnil // documented: a token that has no names
+}
+
 // refresh tells every token what the provider last said about all of them:
 // the journal does not name tokens that were merely present.
 func (s *Shard) refresh(env *market.Env) {

@@ -120,16 +120,25 @@ func (a *args) instant(name string, fallback market.Time) market.Time {
 	if !ok {
 		return fallback
 	}
-	if n, ok := parseInt(text); ok && n <= int64(maxTime) {
-		return market.Time(n)
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil && len(text) <= 40 {
-		if m := market.TimeOf(t); m >= 0 && m <= maxTime {
-			return m
-		}
+	if t, ok := ParseInstant(text); ok {
+		return t
 	}
 	a.fail(name, "must be RFC 3339 such as 2026-11-20T18:00:00Z (a plus sign percent-encoded), or milliseconds since 1970, from 1970 to 9999")
 	return fallback
+}
+
+// ParseInstant reads an instant as /history takes it: RFC 3339 or whole
+// milliseconds since 1970, up to the year 9999.
+func ParseInstant(text string) (market.Time, bool) {
+	if n, ok := parseInt(text); ok && n <= int64(maxTime) {
+		return market.Time(n), true
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil && len(text) <= 40 {
+		if m := market.TimeOf(t); m >= 0 && m <= maxTime {
+			return m, true
+		}
+	}
+	return 0, false
 }
 
 // granularity reads its parameter; without it the finest that shows the span in

@@ -132,23 +132,34 @@ func appendFlagCell(dst []byte, p *market.Point) []byte {
 // appendCSV prints the points as RFC 4180 with a header line. No cell can hold
 // a comma, quote or line end, so none is quoted.
 func appendCSV(dst []byte, q *historyQuery, points []market.Point) []byte {
-	columns := barColumns
-	if q.granularity == market.GranularityRaw {
-		columns = rawColumns
+	dst = q.appendHeader(dst)
+	for i := range points {
+		dst = q.appendCells(dst, &points[i])
 	}
-	for _, c := range columns {
+	return dst
+}
+
+func (q *historyQuery) columns() []column {
+	if q.granularity == market.GranularityRaw {
+		return rawColumns
+	}
+	return barColumns
+}
+
+func (q *historyQuery) appendHeader(dst []byte) []byte {
+	for _, c := range q.columns() {
 		if c.field == 0 || q.fields&c.field != 0 {
 			dst = append(append(dst, c.name...), ',')
 		}
 	}
-	dst = append(dst[:len(dst)-1], "\r\n"...)
-	for i := range points {
-		for _, c := range columns {
-			if c.field == 0 || q.fields&c.field != 0 {
-				dst = append(c.print(dst, &points[i]), ',')
-			}
+	return append(dst[:len(dst)-1], "\r\n"...)
+}
+
+func (q *historyQuery) appendCells(dst []byte, p *market.Point) []byte {
+	for _, c := range q.columns() {
+		if c.field == 0 || q.fields&c.field != 0 {
+			dst = append(c.print(dst, p), ',')
 		}
-		dst = append(dst[:len(dst)-1], "\r\n"...)
 	}
-	return dst
+	return append(dst[:len(dst)-1], "\r\n"...)
 }

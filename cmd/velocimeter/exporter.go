@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"syscall"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/engine/tick"
+	"github.com/velocimeter/velocimeter/persist"
+)
+
+// exportPage is how many points are in memory at a time.
+const exportPage = 5000
+
+// exporter writes the history of tokens, one page of one token after another.
+type exporter struct {
+	job   *exportJob
+	store *persist.Store
+	names map[market.ID]string
+	line  []byte
+
+	points, gaps, tokens int
+	unknown              []market.ID // asked for by id, and not in the store
+}
+
+// run writes everything. A reader that has had enough is no error.
+func (e *exporter) run(ctx context.Context, to io.Writer) error {
+	w := bufio.NewWriterSize(to, 1<<18)
+	err := e.write(ctx, w)
+	if err == nil {
+		err = writeError(w.Flush())
+	}
+	if errors.Is(err, syscall.EPIPE) {
+		return nil
+	}
+	return err
+}
+
+func writeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return exitWith(exitIO, fmt.Errorf("cannot write history: %w", err))
+}
+
+func (e *exporter) write(ctx context.Context, w *bufio.Writer) error {
+	if err := e.readNames(); err != nil {
+		return exitWith(exitIO, err)
+	}
+	ids, err := e.chosen()
+	if err != nil {
+		return exitWith(exitIO, err)
+	}
+	if e.job.csv {
+		if _, err := w.Write(e.job.past.AppendHeader(nil)); err != nil {
+			return writeError(err)
+		}
+	}
+	for _, id := range ids {
+		before := e.points
+		if err := e.token(ctx, w, id); err != nil {
+			return err
+		}
+		if e.points > before {
+			e.tokens++
+		}
+	}
+	return nil
+}
+
+// chosen returns the tokens to write, ascending.
+func (e *exporter) chosen() ([]market.ID, error) {
+	ids, err := e.store.TokensWith(e.job.granularity, e.job.from, e.job.to)
+	if err != nil || e.job.ids == nil {
+		return ids, err
+	}
+	for _, id := range e.job.ids {
+		if _, known := slices.BinarySearch(ids, id); !known {
+			e.unknown = append(e.unknown, id)
+		}
+	}
+	return e.job.ids, nil
+}
+
+// readNames learns the newest symbol of every token: from its state, then from
+// the ticks after that.
+func (e *exporter) readNames() error {
+	e.names = make(map[market.ID]string)
+	err := e.store.States(func(ts market.TokenState) error {
+		info, err := tick.InfoOf(ts)
+		if info != nil {
+			e.names[ts.ID] = info.Symbol
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot read symbols: %w", err)
+	}
+	newer := make(map[market.ID]string)
+	err = e.store.Journal(func(t *market.JournalTick) error {
+		for i := range t.Rows {
+			if q := t.Rows[i].Quote; q != nil && q.Info != nil {
+				newer[t.Rows[i].ID] = q.Info.Symbol
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cannot read symbols: %w", err)
+	}
+	maps.Copy(e.names, newer)
+	return nil
+}
+
+// token writes one token's points in order of time.
+func (e *exporter) token(ctx context.Context, w *bufio.Writer, id market.ID) error {
+	q := market.HistoryQuery{ID: id, From: e.job.from, To: e.job.to, Granularity: e.job.granularity, Limit: exportPage}
+	for {
+		page, err := e.store.History(ctx, q)
+		if ctx.Err() != nil {
+			return exitWith(exitInterrupted, errors.New("stopped before the end"))
+		}
+		if err != nil {
+			return exitWith(exitIO, err)
+		}
+		if err := e.page(w, id, page); err != nil {
+			return writeError(err)
+		}
+		if q.After = page.Next; q.After == 0 {
+			return nil
+		}
+	}
+}
+
+// page writes the points and gaps of a page, which are in order each.
+func (e *exporter) page(w *bufio.Writer, id market.ID, page *market.HistoryPage) error {
+	gaps := page.Gaps
+	until := func(t market.Time) (err error) {
+		for ; len(gaps) > 0 && gaps[0].From < t && err == nil; gaps = gaps[1:] {
+			err = e.gap(w, id, gaps[0])
+		}
+		return err
+	}
+	for i := range page.Points {
+		p := &page.Points[i]
+		if err := until(p.Time); err != nil {
+			return err
+		}
+		if e.job.csv {
+			e.line = e.job.past.AppendCells(e.line[:0], id, e.names[id], p)
+		} else {
+			e.line = e.job.past.AppendLine(e.line[:0], id, e.names[id], p)
+		}
+		if _, err := w.Write(e.line); err != nil {
+			return err
+		}
+		e.points++
+	}
+	return until(maxInstant + 1)
+}
+
+// gap writes a stretch without points, but for what is before the beginning and
+// behind the end where those were not asked about.
+func (e *exporter) gap(w *bufio.Writer, id market.ID, g market.Gap) error {
+	if !e.job.begin && g.From <= e.job.from || !e.job.end && g.To >= e.job.to {
+		return nil
+	}
+	e.gaps++
+	if !e.job.gaps {
+		return nil
+	}
+	e.line = e.job.past.AppendGap(e.line[:0], id, e.names[id], g)
+	_, err := w.Write(e.line)
+	return err
+}

@@ -1,0 +1,74 @@
+package rest
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+)
+
+// Past prints the history of many tokens as /history prints that of one, in CSV
+// or NDJSON with all fields, with the token's id and symbol in front.
+type Past struct{ q historyQuery }
+
+// NewPast returns the form of a granularity's points.
+func NewPast(g market.Granularity) *Past { return &Past{historyQuery{granularity: g, fields: pastAll}} }
+
+// Stretch rounds an instant down, or up, to whole points of the granularity, as
+// /history does with from and to.
+func (p *Past) Stretch(from, to market.Time) (market.Time, market.Time) {
+	width := p.q.granularity.Width()
+	return alignDown(from, width), alignUp(to, width)
+}
+
+// AppendHeader appends the CSV form's header line.
+func (p *Past) AppendHeader(dst []byte) []byte {
+	return p.q.appendHeader(append(dst, "id,symbol,"...))
+}
+
+// AppendCells appends a point as a CSV line; an unknown symbol is empty.
+func (p *Past) AppendCells(dst []byte, id market.ID, symbol string, point *market.Point) []byte {
+	dst = append(strconv.AppendUint(dst, uint64(id), 10), ',')
+	dst = append(appendQuoted(dst, symbol), ',')
+	return p.q.appendCells(dst, point)
+}
+
+// AppendLine appends a point as an NDJSON line; an unknown symbol is null.
+func (p *Past) AppendLine(dst []byte, id market.ID, symbol string, point *market.Point) []byte {
+	dst = append(appendToWhom(dst, id, symbol), ',')
+	start := len(dst)
+	dst = p.q.appendPoint(dst, point)
+	dst = append(dst[:start], dst[start+1:]...) // the object's own brace
+	return append(dst, '\n')
+}
+
+// AppendGap appends a stretch without points as an NDJSON line, told by its
+// member gap.
+func (p *Past) AppendGap(dst []byte, id market.ID, symbol string, g market.Gap) []byte {
+	dst = appendInstant(append(appendToWhom(dst, id, symbol), `,"gap":{"from":`...), g.From)
+	return append(appendInstant(append(dst, `,"to":`...), g.To), "}}\n"...)
+}
+
+// appendToWhom opens an object with the token's id and symbol.
+func appendToWhom(dst []byte, id market.ID, symbol string) []byte {
+	dst = append(strconv.AppendUint(append(dst, `{"id":`...), uint64(id), 10), `,"symbol":`...)
+	if symbol == "" {
+		return append(dst, "null"...)
+	}
+	return appendString(dst, symbol)
+}
+
+// appendQuoted appends a CSV cell, in quotes where RFC 4180 wants them.
+func appendQuoted(dst []byte, text string) []byte {
+	if !bytes.ContainsAny([]byte(text), ",\"\r\n") {
+		return append(dst, text...)
+	}
+	dst = append(dst, '"')
+	for _, c := range []byte(text) {
+		if c == '"' {
+			dst = append(dst, '"')
+		}
+		dst = append(dst, c)
+	}
+	return append(dst, '"')
+}
