@@ -47,9 +47,7 @@ func Create(path string, limit int64) (*Writer, error) {
 		return nil, fmt.Errorf("cannot create recording: %w", err)
 	}
 	w := &Writer{file: file, limit: limit}
-	if strings.HasSuffix(path, ".gz") {
-		w.zip = gzip.NewWriter(nil)
-	}
+	w.pack(strings.HasSuffix(path, ".gz"))
 	return w, nil
 }
 
@@ -58,16 +56,26 @@ func Create(path string, limit int64) (*Writer, error) {
 // those of Open.
 func Append(path string, limit int64) (w *Writer, torn bool, err error) {
 	w = &Writer{limit: limit}
-	if torn, err = w.look(path); err != nil {
+	if err = w.look(path); err != nil && !w.unborn(path) {
 		return nil, false, err
 	}
 	if w.file, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
 		return nil, false, fmt.Errorf("cannot append to recording: %w", err)
 	}
-	if err = w.seekEnd(); err != nil {
+	whole, err := w.file.Stat()
+	if err == nil {
+		err = w.seekEnd()
+	}
+	if err == nil {
+		torn = whole.Size() > w.size
+	}
+	switch {
+	case err != nil:
 		err = fmt.Errorf("cannot append to recording %q: %w", path, err)
-	} else if torn { // what was cut off may have been readable, but for its checksum
-		_, err = w.look(path)
+	case w.size == 0:
+		w.polls, w.last = 0, 0
+	case torn: // what was cut off may have been readable, but for its checksum
+		err = w.look(path)
 	}
 	if err != nil {
 		return nil, false, errors.Join(err, w.file.Close())
@@ -75,24 +83,54 @@ func Append(path string, limit int64) (w *Writer, torn bool, err error) {
 	return w, torn, nil
 }
 
-// look learns what the file holds, and whether its end is torn.
-func (w *Writer) look(path string) (torn bool, err error) {
+// look learns what the file holds.
+func (w *Writer) look(path string) error {
 	r, err := Open(path)
 	if err != nil {
-		return false, err
+		return err
 	}
 	_, w.last = r.Span()
 	w.polls = r.Len()
-	if r.text.zip != nil {
-		w.zip = gzip.NewWriter(nil)
-	}
+	w.pack(r.text.zip != nil)
 	if err := r.Close(); err != nil {
-		return false, err
+		return err
 	}
 	if !r.ours || r.mixed {
-		return false, fmt.Errorf("cannot append to %q: %w", path, ErrOthers)
+		return fmt.Errorf("cannot append to %q: %w", path, ErrOthers)
 	}
-	return r.torn, nil
+	return nil
+}
+
+// unborn reports whether a file is empty, or holds no more than a torn first
+// answer: its writer was stopped before it was whole.
+func (w *Writer) unborn(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close() //nolint:errcheck // read only
+	info, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	if info.Size() == 0 {
+		w.pack(strings.HasSuffix(path, ".gz"))
+		return true
+	}
+	t, err := newText(file)
+	if err != nil {
+		return false
+	}
+	defer t.close()
+	_ = t.more(maxLine) // what there is of it
+	w.pack(t.zip != nil)
+	return bytes.HasPrefix(t.buf, []byte(lineStart)) && !bytes.HasSuffix(t.buf, newline)
+}
+
+func (w *Writer) pack(zip bool) {
+	if zip {
+		w.zip = gzip.NewWriter(nil)
+	}
 }
 
 // seekEnd goes behind the last whole answer and cuts off what follows it.
@@ -154,8 +192,11 @@ func (w *Writer) Add(b *market.Batch, answers [][]byte) error {
 // Close closes the file.
 func (w *Writer) Close() error { return w.file.Close() }
 
+// lineStart is how every line begins.
+const lineStart = `{"received_at":"`
+
 func appendPoll(dst []byte, b *market.Batch, at market.Time, answers [][]byte) []byte {
-	dst = at.AppendRFC3339(append(dst, `{"received_at":"`...))
+	dst = at.AppendRFC3339(append(dst, lineStart...))
 	dst = append(append(append(dst, `","source":"`...), b.Source.String()...), '"')
 	if b.Cadence > 0 {
 		dst = strconv.AppendInt(append(dst, `,"cadence_ms":`...), int64(b.Cadence), 10)

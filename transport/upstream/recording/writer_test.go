@@ -94,6 +94,9 @@ func TestTornAnywhere(t *testing.T) {
 			t.Fatal("a poll depends on what comes after it")
 		}
 		for cut := len(two); cut <= len(whole); cut++ {
+			if cut > len(two)+20 && cut < len(whole)-20 && cut%7 != 0 {
+				continue
+			}
 			if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -117,6 +120,41 @@ func TestTornAnywhere(t *testing.T) {
 			if r := open(t, path); r.Len() != 4 || r.Torn() {
 				t.Fatalf("%s cut to %d and gone on with: %d polls", name, cut, r.Len())
 			}
+		}
+	}
+}
+
+// A process that is killed within its first answer can be started again with
+// the same command; a file of somebody else's is never cut.
+func TestTornFirst(t *testing.T) {
+	for _, name := range kinds {
+		path, whole := create(t, name, 1)
+		again := 0
+		for cut := range len(whole) {
+			if cut > 30 && cut < len(whole)-20 && cut%7 != 0 {
+				continue
+			}
+			if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			w, torn, err := recording.Append(path, 0)
+			if err != nil { // so little that nobody can tell whose it is
+				if left, _ := os.ReadFile(path); !bytes.Equal(left, whole[:cut]) {
+					t.Fatalf("%s cut to %d was refused and changed: %v", name, cut, err)
+				}
+				continue
+			}
+			again++
+			if torn != (cut > 0) || w.Polls() != 0 || w.Size() != 0 {
+				t.Fatalf("%s cut to %d: torn %v, %d polls", name, cut, torn, w.Polls())
+			}
+			record(t, w, 0, 2)
+			if r := open(t, path); r.Len() != 2 || r.Torn() {
+				t.Fatalf("%s cut to %d and begun again: %d polls", name, cut, r.Len())
+			}
+		}
+		if again == 0 || name == "a.jsonl" && again < len(whole)/7 {
+			t.Errorf("%s: only %d of %d torn files were gone on with", name, again, len(whole))
 		}
 	}
 }
