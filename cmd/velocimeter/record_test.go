@@ -64,7 +64,10 @@ func (f *fetched) Next() (*market.Batch, error) {
 // A recording of the embedded market gives the rows that the market itself
 // gives, to the byte: dirt, unchanged polls and all.
 func TestRecordedRowsAreTheMarketsOwn(t *testing.T) {
-	const polls = 300
+	polls := 300
+	if raceDetector {
+		polls = 60
+	}
 	c := recordConfig(t, map[string]string{"market-tokens": "60", "market-seed": "7", "market-tick": "20s", "dirt": "0.05"})
 	log := slog.New(slog.DiscardHandler)
 	const start = market.Time(1_790_000_000_000)

@@ -178,6 +178,9 @@ func (w *Writer) Add(b *market.Batch, answers [][]byte) error {
 	if w.limit > 0 && size > w.limit || text > maxText || w.polls >= maxPolls {
 		return ErrFull
 	}
+	if info, err := w.file.Stat(); err != nil || info.Size() != w.size {
+		return errors.Join(errors.New("cannot write recording: somebody else writes to the file"), err)
+	}
 	if _, err := w.file.Write(data); err != nil {
 		return errors.Join(fmt.Errorf("cannot write recording: %w", err), w.file.Truncate(w.size))
 	}

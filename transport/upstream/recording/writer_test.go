@@ -182,6 +182,30 @@ func TestWriterLimits(t *testing.T) {
 	}
 }
 
+// Two writers of one file do not mix their answers: the second to write ends.
+func TestTwoWriters(t *testing.T) {
+	path, _ := create(t, "a.jsonl", 1)
+	a, _, err := recording.Append(path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	b, _, err := recording.Append(path, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := a.Add(poll1(1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Add(poll1(2)); err == nil || !strings.Contains(err.Error(), "somebody else") {
+		t.Errorf("the second writer: %v", err)
+	}
+	if r := open(t, path); r.Len() != 2 {
+		t.Errorf("%d polls", r.Len())
+	}
+}
+
 // A clock that stands or goes back costs no poll.
 func TestWriterKeepsOrder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.jsonl")
