@@ -71,19 +71,8 @@ func (p *past) page(q market.HistoryQuery) (*market.HistoryPage, error) {
 	if q.To <= q.From || p.durable.seq == 0 {
 		return page, nil
 	}
-	rolled, err := getMeta(p.db, record.MetaRoll)
-	if err != nil {
+	if err := p.readRoll(); err != nil {
 		return nil, err
-	}
-	if rolled != nil {
-		n, err := record.ReadNumbers(rolled, 3)
-		if err != nil {
-			return nil, corrupt(err)
-		}
-		p.rolled = roll{hours: n.Time(0), days: n.Time(1), seq: n[2]}
-		// Chunks are made of durable ticks only, the newest possibly newer than the mark.
-		p.durable.seq = max(p.durable.seq, p.rolled.seq)
-		p.durable.at = max(p.durable.at, p.rolled.hours-1)
 	}
 	end, err := p.end(q.To)
 	if err != nil {
@@ -98,6 +87,23 @@ func (p *past) page(q market.HistoryQuery) (*market.HistoryPage, error) {
 		err = nil
 	}
 	return page, err
+}
+
+// readRoll finds out how far chunks go.
+func (p *past) readRoll() error {
+	rolled, err := getMeta(p.db, record.MetaRoll)
+	if err != nil || rolled == nil {
+		return err
+	}
+	n, err := record.ReadNumbers(rolled, 3)
+	if err != nil {
+		return corrupt(err)
+	}
+	p.rolled = roll{hours: n.Time(0), days: n.Time(1), seq: n[2]}
+	// Chunks are made of durable ticks only, the newest possibly newer than the mark.
+	p.durable.seq = max(p.durable.seq, p.rolled.seq)
+	p.durable.at = max(p.durable.at, p.rolled.hours-1)
+	return nil
 }
 
 // gapCadences is after how many cadences without a point the raw history shows

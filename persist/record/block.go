@@ -40,6 +40,11 @@ func (w *BlockWriter) Len() int { return w.n }
 // ReadBlock yields the rows of a block; only picks those
 // of one token unless it is 0. Error: ErrCorrupt.
 func ReadBlock(payload []byte, only market.ID, yield func(market.ID, Row)) error {
+	return PickBlock(payload, func(id market.ID) bool { return only == 0 || id == only }, yield)
+}
+
+// PickBlock yields the rows of the tokens that want is true of. Error: ErrCorrupt.
+func PickBlock(payload []byte, want func(market.ID) bool, yield func(market.ID, Row)) error {
 	r := reader{b: payload}
 	n := r.count(2)
 	index := reader{b: r.bytes(r.count(1))}
@@ -52,7 +57,7 @@ func ReadBlock(payload []byte, only market.ID, yield func(market.ID, Row)) error
 			return fmt.Errorf("%w: index of a block", ErrCorrupt)
 		}
 		b := r.bytes(int(size))
-		if only != 0 && id != only {
+		if !want(id) {
 			continue
 		}
 		out, err := ReadRows(rows[:0], b, 60)

@@ -114,6 +114,26 @@ func (h *Head) Samples(yield func(market.ID, *Sample)) error {
 	return err
 }
 
+// Pick decodes the rows of the tokens that want is true of, by ascending id. The
+// sample is empty where the row has no quote. Error: ErrCorrupt.
+func (h *Head) Pick(want func(market.ID) bool, yield func(*market.JournalRow, *Sample)) error {
+	good := true
+	err := h.each(func(id market.ID, row []byte) bool {
+		if !want(id) {
+			return true
+		}
+		jr, s, ok := h.row(id, row)
+		if good = ok; ok {
+			yield(&jr, &s)
+		}
+		return ok
+	})
+	if err == nil && !good {
+		err = fmt.Errorf("%w: rows of tick %d", ErrCorrupt, h.Tick.Env.Seq)
+	}
+	return err
+}
+
 // Find returns what the tick showed for one token without decoding the other
 // rows; ok is false where the tick holds no sample of it. Error: ErrCorrupt.
 func (h *Head) Find(id market.ID) (s Sample, ok bool, err error) {
