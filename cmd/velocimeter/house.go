@@ -112,7 +112,7 @@ func (h *house) build() error {
 	}, h)
 	h.streams = ws.New(ws.Config{Logger: h.log}, h.hub)
 	api := rest.New(rest.Config{
-		Boards: h, History: h.store, Now: func() market.Time { return h.feed.clock.Now() }, Processing: func() time.Duration { return time.Duration(h.taken.Load()) },
+		Boards: h, History: h.store, Past: h.store, Now: func() market.Time { return h.feed.clock.Now() }, Processing: func() time.Duration { return time.Duration(h.taken.Load()) },
 		Generation: h.recovered.generation, Metrics: h.metrics, Logger: h.log,
 	})
 	commit, at := built()

@@ -17,6 +17,7 @@ import (
 type Config struct {
 	Boards  Boards  // required
 	History History // nil: history routes answer 503, series are empty
+	Past    Past    // nil: ?at= is answered 503
 	// Now is the engine's clock (the recording's in a replay); nil takes the wall clock.
 	Now func() market.Time
 	// Processing returns the time from the provider's answer to the published
@@ -42,6 +43,8 @@ type API struct {
 	meters  *meters
 	cursors cursorKey
 	queries chan struct{}
+	reads   chan struct{} // of whole past markets
+	thens   pastBoards
 	orders  atomic.Pointer[orders]
 	scratch sync.Pool
 	slugs   slugIndex
@@ -76,8 +79,8 @@ func New(cfg Config) *API {
 	}
 	a := &API{
 		cfg: cfg, cache: newCache(cfg.CacheBytes), cursors: newCursorKey(cfg.CursorKey),
-		queries: make(chan struct{}, cfg.HistoryQueries),
-		suffix:  append(strconv.AppendUint([]byte{'-'}, cfg.Generation, 10), '"'),
+		queries: make(chan struct{}, cfg.HistoryQueries), reads: make(chan struct{}, thenReads),
+		suffix: append(strconv.AppendUint([]byte{'-'}, cfg.Generation, 10), '"'),
 	}
 	a.meters = newMeters(cfg.Metrics, a.cache)
 	return a

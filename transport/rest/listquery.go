@@ -28,7 +28,7 @@ var (
 
 var listParams = []string{
 	"start", "limit", "sort", "order", "market_cap_min", "market_cap_max", "volume_24h_min", "volume_24h_max",
-	"velocity_min", "velocity_max", "cap_class", "ids", "symbols", "search", "fields", "flagged",
+	"velocity_min", "velocity_max", "cap_class", "ids", "symbols", "search", "fields", "flagged", "at",
 }
 
 // bounds is an inclusive range; Null leaves an end open.

@@ -19,26 +19,40 @@ func (a *API) ask(q market.HistoryQuery) (*market.HistoryPage, *fault) {
 	if a.cfg.History == nil {
 		return nil, &faultHistory
 	}
+	var p *market.HistoryPage
+	f := a.inTurn(queryTime, func(ctx context.Context) (err error) {
+		p, err = a.cfg.History.History(ctx, q)
+		return err
+	}, "token", uint32(q.ID), "granularity", q.Granularity.String())
+	if f != nil {
+		return nil, f
+	}
+	return p, nil
+}
+
+// inTurn reads history as one of a bounded number of questions, for a bounded
+// time. about says for the log what was asked.
+func (a *API) inTurn(within time.Duration, read func(context.Context) error, about ...any) *fault {
 	select {
 	case a.queries <- struct{}{}:
 		defer func() { <-a.queries }()
 	default:
 		a.meters.pastBusy.Inc()
-		return nil, &faultBusy
+		return &faultBusy
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), queryTime)
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	p, err := a.cfg.History.History(ctx, q)
+	err := read(ctx)
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, context.DeadlineExceeded):
 		a.meters.pastErrors.Inc()
-		return nil, &faultSlow
-	case err != nil:
-		a.meters.pastErrors.Inc()
-		a.cfg.Logger.Error("cannot read history", "token", uint32(q.ID), "granularity", q.Granularity.String(), "error", err)
-		return nil, &faultHistory
+		return &faultSlow
 	}
-	return p, nil
+	a.meters.pastErrors.Inc()
+	a.cfg.Logger.Error("cannot read history", append(about, "error", err)...)
+	return &faultHistory
 }
 
 // pastTag tells answers apart that the same tick gives as more becomes durable.

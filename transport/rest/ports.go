@@ -18,6 +18,12 @@ type History interface {
 	History(ctx context.Context, q market.HistoryQuery) (*market.HistoryPage, error)
 }
 
+// Past answers what the market was at an instant. It must be safe for concurrent
+// use and obey the context.
+type Past interface {
+	Past(ctx context.Context, q market.PastQuery) (*market.PastMarket, error)
+}
+
 // Gate is one condition of being ready.
 type Gate struct {
 	Name   string

@@ -39,6 +39,8 @@ type output struct {
 	body []byte
 	link string // Link header; "" for none
 	tag  []byte // what the ETag bears beside epoch, seq and generation
+	// fixed says that the answer is of no tick in particular: its ETag has no seq.
+	fixed bool
 }
 
 // handler serves one route.
@@ -120,6 +122,9 @@ func (a *API) encode(p *plan, board *market.Board, now market.Time, wall time.Ti
 		key: p.key, epoch: board.Epoch, seq: board.Seq, asOf: board.SourceTime, built: wall, media: p.media,
 		raw: bytes.Clone(out.body), etag: a.tag(board, out.tag),
 	}
+	if out.fixed {
+		e.etag = a.fixedTag(board.Epoch, out.tag)
+	}
 	if out.link != "" {
 		e.link = []byte(out.link)
 	}
@@ -145,6 +150,14 @@ func (a *API) tag(b *market.Board, more []byte) []byte {
 	}
 	t = append(t, a.suffix[:len(a.suffix)-1]...)
 	return append(append(append(t, '-'), more...), '"')
+}
+
+// fixedTag makes the weak ETag W/"epoch-at-generation-tag" of an answer that ticks
+// do not change.
+func (a *API) fixedTag(epoch string, tag []byte) []byte {
+	t := append(append(make([]byte, 0, 64), `W/"`...), epoch...)
+	t = append(append(t, "-at"...), a.suffix[:len(a.suffix)-1]...)
+	return append(append(append(t, '-'), tag...), '"')
 }
 
 // respond writes an entry: the hot path, which allocates nothing.

@@ -37,6 +37,14 @@ func appendString(dst []byte, s string) []byte {
 	return append(append(dst, s[from:]...), '"')
 }
 
+// appendText appends a text that is null where nobody knows it.
+func appendText(dst []byte, s string, known bool) []byte {
+	if !known {
+		return append(dst, "null"...)
+	}
+	return appendString(dst, s)
+}
+
 // plain marks the ASCII characters that stand for themselves.
 var plain = func() (t [utf8.RuneSelf]bool) {
 	for c := byte(' '); c < 0x7f; c++ {

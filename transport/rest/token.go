@@ -105,13 +105,13 @@ func dropComma(dst []byte, at int) []byte {
 func appendIdentity(dst []byte, s *market.Snapshot, sel selection) []byte {
 	info := infoOf(s)
 	if sel.has(market.FieldSymbol) {
-		dst = appendString(append(dst, `,"symbol":`...), info.Symbol)
+		dst = appendText(append(dst, `,"symbol":`...), info.Symbol, s.Info != nil)
 	}
 	if sel.has(market.FieldName) {
-		dst = appendString(append(dst, `,"name":`...), info.Name)
+		dst = appendText(append(dst, `,"name":`...), info.Name, s.Info != nil)
 	}
 	if sel.has(market.FieldSlug) {
-		dst = appendString(append(dst, `,"slug":`...), info.Slug)
+		dst = appendText(append(dst, `,"slug":`...), info.Slug, s.Info != nil)
 	}
 	if sel.has(market.FieldRank) {
 		dst = rankOf(s).AppendText(append(dst, `,"rank":`...))

@@ -19,8 +19,12 @@ func finishArgs(a *args) *fault {
 func (a *API) parseTokens(r *request) (*plan, *fault) {
 	args := parseArgs(r.query, listParams)
 	q := parseList(args)
+	then, past := args.then()
 	if f := finishArgs(args); f != nil {
 		return nil, f
+	}
+	if past {
+		return a.planListThen(&q, &then, r.media(1)), nil
 	}
 	return &plan{key: q.key(), media: r.media(1), build: func(m *moment, out *output) *fault {
 		a.appendList(m, out, &q)
@@ -37,12 +41,17 @@ func (a *API) appendList(m *moment, out *output, q *listQuery) {
 		}
 		dst = appendToken(dst, s, q.fields)
 	}
+	out.body = q.appendTail(append(dst, ']'), len(tokens), total, m.board)
+}
+
+// appendTail ends the answer to a list of which shown tokens were printed.
+func (q *listQuery) appendTail(dst []byte, shown, total int, b *market.Board) []byte {
 	p := page{total: total, start: q.start, limit: q.limit}
-	if end := q.start + len(tokens); len(tokens) > 0 && end <= total {
+	if end := q.start + shown; shown > 0 && end <= total {
 		p.next = end
 	}
-	dst = p.append(append(dst, ']'))
-	if absent := q.absent(m.board); len(absent) > 0 {
+	dst = p.append(dst)
+	if absent := q.absent(b); len(absent) > 0 {
 		dst = append(dst, `,"missing":[`...)
 		for i, text := range absent {
 			if i > 0 {
@@ -52,8 +61,7 @@ func (a *API) appendList(m *moment, out *output, q *listQuery) {
 		}
 		dst = append(dst, ']')
 	}
-	dst = append(dst, '}')
-	out.body = dst
+	return append(dst, '}')
 }
 
 // Find returns the token that a path names, an id or a slug, as of now; nil where
@@ -153,7 +161,7 @@ func (x *slugIndex) rebuild(b *market.Board) map[string]market.ID {
 }
 
 var (
-	tokenParams = []string{"range", "detail", "fields"}
+	tokenParams = []string{"range", "detail", "fields", "at"}
 	detailNames = []string{"basic", "full"}
 )
 
@@ -172,8 +180,19 @@ func (a *API) parseToken(r *request) (*plan, *fault) {
 	full := args.choice("detail", detailNames, 0) == 1
 	span := args.choice("range", rangeNames, range24h)
 	fields := args.fields()
+	then, past := args.then()
+	if past && (full || args.has("range")) {
+		args.fail("at", "must not be given together with range or detail=full, which are about now")
+	}
 	if f := finishArgs(args); f != nil {
 		return nil, f
+	}
+	if past {
+		id, f := a.lookupThen(r.board, r.token)
+		if f != nil {
+			return nil, f
+		}
+		return a.planTokenThen(id, fields, &then, r.media(1)), nil
 	}
 	s, f := a.lookup(r.board, r.token)
 	if f != nil {
