@@ -224,7 +224,7 @@ func (f *folded) fill(q *market.Quote) {
 	amount(market.FieldFullyDilutedMarketCap, q.FullyDiluted)
 	rank := market.Null
 	if q.Rank != 0 {
-		rank = market.FromInt(int64(q.Rank))
+		rank = market.Decimal{Mant: int64(q.Rank)} // as an integer, not normalised
 	}
 	take(market.FieldRank, rank)
 }
