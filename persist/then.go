@@ -76,13 +76,16 @@ var ladder = [...]struct {
 	g    market.Granularity
 	kind byte
 }{
-	{market.GranularityRaw, record.KindJournal}, {market.Granularity1m, record.KindHour}, {market.Granularity5m, record.KindFive},
-	{market.Granularity1h, record.KindDay}, {market.Granularity1d, record.KindMonth},
+	{market.GranularityRaw, record.KindJournal},
+	{market.Granularity1m, record.KindHour},
+	{market.Granularity5m, record.KindFive},
+	{market.Granularity1h, record.KindDay},
+	{market.Granularity1d, record.KindMonth},
 }
 
 // oldestOfAll returns the instant from which anything at all is kept.
 func (t *then) oldestOfAll(born market.Time) market.Time {
-	oldest := market.Time(maxTime)
+	oldest := maxTime
 	for _, l := range ladder {
 		oldest = min(oldest, t.keep.oldest(l.g, t.newest))
 	}

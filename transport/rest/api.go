@@ -43,7 +43,8 @@ type API struct {
 	meters  *meters
 	cursors cursorKey
 	queries chan struct{}
-	reads   chan struct{} // of whole past markets
+	lists   chan struct{} // questions for whole past markets
+	reads   chan struct{} // those of them that are being read
 	thens   pastBoards
 	orders  atomic.Pointer[orders]
 	scratch sync.Pool
@@ -79,7 +80,7 @@ func New(cfg Config) *API {
 	}
 	a := &API{
 		cfg: cfg, cache: newCache(cfg.CacheBytes), cursors: newCursorKey(cfg.CursorKey),
-		queries: make(chan struct{}, cfg.HistoryQueries), reads: make(chan struct{}, thenReads),
+		queries: make(chan struct{}, cfg.HistoryQueries), lists: make(chan struct{}, thenReads+thenWaits), reads: make(chan struct{}, thenReads),
 		suffix: append(strconv.AppendUint([]byte{'-'}, cfg.Generation, 10), '"'),
 	}
 	a.meters = newMeters(cfg.Metrics, a.cache)

@@ -69,7 +69,7 @@ func TestDocumentIsTrue(t *testing.T) {
 		fmt.Sprintf("at most `rejected_kept` (%d)", market.MaxRejections), fmt.Sprintf("lists up to %d of them", maxFaults),
 		fmt.Sprintf("at most %d points", niceWidth), fmt.Sprintf("At most %d history questions", defaultHistoryQueries), fmt.Sprintf("up to %d letters", maxSlug),
 		"in at most " + strings.TrimSuffix(queryTime.String(), "s") + " s",
-		fmt.Sprintf("At most %d whole markets", thenReads), fmt.Sprintf("a list is answered in at most %.0f s", thenTime.Seconds()),
+		fmt.Sprintf("At most %d whole markets are read at a time, and %d questions more", thenReads, thenWaits), fmt.Sprintf("a list is answered in at most %.0f s", thenTime.Seconds()),
 		fmt.Sprintf("for up to %.0f s (%d MiB)", thenLife.Seconds(), thenBytes>>20), fmt.Sprintf("at most %d h older", market.PastLookBack/market.Hour),
 	} {
 		if !strings.Contains(string(text), want) {

@@ -20,7 +20,7 @@ func (a *API) ask(q market.HistoryQuery) (*market.HistoryPage, *fault) {
 		return nil, &faultHistory
 	}
 	var p *market.HistoryPage
-	f := a.inTurn(queryTime, func(ctx context.Context) (err error) {
+	f := a.inTurn(a.queries, queryTime, func(ctx context.Context) (err error) {
 		p, err = a.cfg.History.History(ctx, q)
 		return err
 	}, "token", uint32(q.ID), "granularity", q.Granularity.String())
@@ -30,12 +30,12 @@ func (a *API) ask(q market.HistoryQuery) (*market.HistoryPage, *fault) {
 	return p, nil
 }
 
-// inTurn reads history as one of a bounded number of questions, for a bounded
-// time. about says for the log what was asked.
-func (a *API) inTurn(within time.Duration, read func(context.Context) error, about ...any) *fault {
+// inTurn reads history as one of the questions that a channel bounds, for a
+// bounded time. about says for the log what was asked.
+func (a *API) inTurn(turns chan struct{}, within time.Duration, read func(context.Context) error, about ...any) *fault {
 	select {
-	case a.queries <- struct{}{}:
-		defer func() { <-a.queries }()
+	case turns <- struct{}{}:
+		defer func() { <-turns }()
 	default:
 		a.meters.pastBusy.Inc()
 		return &faultBusy

@@ -17,7 +17,8 @@ import (
 // one token's history, and memory.
 const (
 	thenTime  = 10 * time.Second
-	thenReads = 2
+	thenReads = 2 // at a time
+	thenWaits = 6 // more
 )
 
 // marketThen returns the whole market of an instant, from memory if it was read
@@ -30,7 +31,7 @@ func (a *API) marketThen(b *market.Board, at market.Time) (*pastBoard, *fault) {
 		return nil, &faultHistory
 	}
 	var p *pastBoard
-	f := a.inTurn(thenTime, func(ctx context.Context) error {
+	f := a.inTurn(a.lists, thenTime, func(ctx context.Context) error {
 		select {
 		case a.reads <- struct{}{}:
 			defer func() { <-a.reads }()
@@ -62,7 +63,7 @@ func (a *API) tokenThen(b *market.Board, id market.ID, at market.Time) (p *pastB
 	if a.cfg.Past == nil {
 		return nil, &faultHistory
 	}
-	f = a.inTurn(queryTime, func(ctx context.Context) error {
+	f = a.inTurn(a.queries, queryTime, func(ctx context.Context) error {
 		page, err := a.cfg.Past.Past(ctx, market.PastQuery{At: at, ID: id})
 		if err == nil {
 			p = newPastBoard(b, at, page)

@@ -237,7 +237,7 @@ func TestThenIsBounded(t *testing.T) {
 		return answering(market.Granularity1m, nil)(ctx, q)
 	})
 	w := serve(t, Config{Past: past}, sample())
-	const asking = 12
+	const asking = thenReads + thenWaits
 	done := make(chan int, asking)
 	for i := range asking {
 		go func() {
@@ -246,6 +246,17 @@ func TestThenIsBounded(t *testing.T) {
 	}
 	for range thenReads {
 		<-inside
+	}
+	// Who comes when all turns are taken is told so; questions about one token
+	// have turns of their own.
+	for len(w.api.lists) < asking {
+		time.Sleep(time.Millisecond)
+	}
+	if r := w.get("/api/v1/tokens?at=" + thenText + "&limit=99"); r.status != 503 || !strings.Contains(r.body, `"code":"busy"`) {
+		t.Errorf("got %d %s", r.status, r.body)
+	}
+	if len(w.api.queries) != 0 {
+		t.Error("lists take the turns of the history")
 	}
 	close(release)
 	for range asking {
