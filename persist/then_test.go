@@ -3,6 +3,7 @@ package persist
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -249,5 +250,77 @@ func TestPastEnds(t *testing.T) {
 	}
 	if _, err := w.s.Past(context.Background(), market.PastQuery{At: first}); !errors.Is(err, ErrClosed) {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// A value that does not check out makes an error, never a market that lacks tokens.
+func TestPastDamaged(t *testing.T) {
+	w := newWalk(t, 5, testOptions(vfs.NewMem()), 3)
+	defer func() { _ = w.s.Close() }()
+	w.mk.dirty, w.mk.share = false, 1
+	for range 100 {
+		w.append(market.Minute)
+	}
+	w.commit()
+	f := func(at market.Time, keep market.Millis, key []byte) {
+		t.Helper()
+		w.s.opts.Retention.Ticks = keep
+		if p := w.past(market.PastQuery{At: at}); len(p.Tokens) != 3 {
+			t.Fatalf("%d tokens before the damage", len(p.Tokens))
+		}
+		spoil(t, w.s, key)
+		for _, id := range []market.ID{0, w.mk.ids[1]} {
+			if p, err := w.s.Past(t.Context(), market.PastQuery{At: at, ID: id}); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("with damage of %x: %+v, %v", key, p, err)
+			}
+		}
+	}
+	at := w.model.ticks[10].Env.Now
+	day, part := dayOf(at), byte(hourOfDay(at))
+	f(at, 1, record.ChunkKey(record.KindHour, day, w.mk.ids[1], part))
+	f(at, market.Day, record.JournalKey(w.model.ticks[10].Env.Seq))
+	at = w.model.ticks[97].Env.Now
+	f(at, 1, record.BlockKey(record.Floor(at, market.Minute).Add(-market.Minute), record.Group(w.mk.ids[1])))
+}
+
+// Readers of the past see whole markets of durable ticks while others are written.
+func TestPastBesideWriter(t *testing.T) {
+	w := newWalk(t, 9, testOptions(vfs.NewMem()), 20)
+	defer func() { _ = w.s.Close() }()
+	w.mk.dirty, w.mk.share = false, 1
+	first := w.mk.now.Add(market.Minute)
+	stop, done := make(chan struct{}), make(chan error, 2)
+	for range cap(done) {
+		go func() {
+			for at := first; ; {
+				select {
+				case <-stop:
+					done <- nil
+					return
+				default:
+				}
+				p, err := w.s.Past(context.Background(), market.PastQuery{At: at})
+				if err == nil && at <= p.Durable && (len(p.Tokens) != 20 || p.AsOf != at) {
+					err = fmt.Errorf("%d tokens as of %d at %d", len(p.Tokens), p.AsOf, at)
+				}
+				if err != nil {
+					done <- err
+					return
+				}
+				if at = p.Durable; at == 0 {
+					at = first
+				}
+			}
+		}()
+	}
+	for range 200 {
+		w.append(market.Minute)
+		w.commit()
+	}
+	close(stop)
+	for range cap(done) {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }
