@@ -11,7 +11,7 @@ import (
 // BenchmarkPast reads whole past markets, and one token of them, from ticks and
 // from each granularity, out of a store on disk that was polled once a minute.
 func BenchmarkPast(b *testing.B) {
-	for _, size := range []struct{ tokens, hours int }{{5000, 50}, {100_000, 2}} {
+	for _, size := range []struct{ tokens, hours int }{{5000, 30}, {100_000, 2}} {
 		b.Run(fmt.Sprint(size.tokens), func(b *testing.B) { benchPast(b, size.tokens, size.hours) })
 	}
 }
@@ -78,7 +78,7 @@ func benchPast(b *testing.B, tokens, hours int) {
 	run("raw", now.Add(-30*market.Minute), keep, market.GranularityRaw)
 	back := now.Add(-market.Millis(hours) * market.Hour * 3 / 5)
 	run("1m", back, Retention{Ticks: gone, Minute: keep.Minute, Five: keep.Five, Hour: keep.Hour}, market.Granularity1m)
-	if hours < 48 {
+	if hours < 24 {
 		return
 	}
 	back = now.Add(-20 * market.Hour) // of the day before: what is gone goes by days
