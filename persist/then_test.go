@@ -80,8 +80,12 @@ func (w *walk) samePast(at market.Time) *market.PastMarket {
 }
 
 func TestPastTicks(t *testing.T) {
-	for seed := range uint64(3) {
-		w := newWalk(t, seed, testOptions(vfs.NewMem()), 40)
+	seeds := uint64(3)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
+		w := newWalk(t, seed, testOptions(vfs.NewMem()), 20)
 		var times []market.Time
 		for range 110 {
 			w.append(market.Minute / 2)
@@ -142,7 +146,11 @@ func TestPastRows(t *testing.T) {
 	w.commit()
 	defer func() { _ = w.s.Close() }()
 	now, seen := w.mk.now, map[market.Granularity]int{}
-	for range 250 {
+	instants := 200
+	if testing.Short() {
+		instants = 60
+	}
+	for range instants {
 		at := start + market.Time(w.rng.Int64N(int64(now-start)))
 		if w.rng.IntN(8) == 0 {
 			at = record.Floor(at, market.Hour)
@@ -161,7 +169,7 @@ func TestPastRows(t *testing.T) {
 		w.checkAbsent(at, p)
 	}
 	for _, g := range []market.Granularity{market.GranularityRaw, market.Granularity1m, market.Granularity5m, market.Granularity1h, market.Granularity1d} {
-		if seen[g] < 20 {
+		if seen[g] < 10 {
 			t.Errorf("only %d tokens of %v: %v", seen[g], g, seen)
 		}
 	}
@@ -313,7 +321,7 @@ func TestPastBesideWriter(t *testing.T) {
 			}
 		}()
 	}
-	for range 200 {
+	for range 100 {
 		w.append(market.Minute)
 		w.commit()
 	}

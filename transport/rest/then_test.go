@@ -249,8 +249,10 @@ func TestThenIsBounded(t *testing.T) {
 	}
 	// Who comes when all turns are taken is told so; questions about one token
 	// have turns of their own.
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
 	for len(w.api.lists) < asking {
-		time.Sleep(time.Millisecond)
+		<-ticker.C
 	}
 	if r := w.get("/api/v1/tokens?at=" + thenText + "&limit=99"); r.status != 503 || !strings.Contains(r.body, `"code":"busy"`) {
 		t.Errorf("got %d %s", r.status, r.body)
