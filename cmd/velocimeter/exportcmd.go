@@ -61,7 +61,7 @@ func (a *app) exportCommand() *cobra.Command {
 // exportJob is what to export.
 type exportJob struct {
 	lineage, out string
-	past         *rest.Past
+	past         *rest.Sheet
 	granularity  market.Granularity
 	from, to     market.Time
 	begin, end   bool // "from", "to" were given
@@ -99,7 +99,7 @@ func (f *exportFlags) parse() (*exportJob, error) {
 	if f.out == "" {
 		return nil, usageError("--out is empty")
 	}
-	j.past = rest.NewPast(j.granularity)
+	j.past = rest.NewSheet(j.granularity)
 	j.from, j.to = j.past.Stretch(j.from, j.to)
 	var err error
 	j.ids, err = parseIDs(f.ids)

@@ -7,34 +7,34 @@ import (
 	"github.com/velocimeter/velocimeter/engine/market"
 )
 
-// Past prints the history of many tokens as /history prints that of one, in CSV
+// Sheet prints the history of many tokens as /history prints that of one, in CSV
 // or NDJSON with all fields, with the token's id and symbol in front.
-type Past struct{ q historyQuery }
+type Sheet struct{ q historyQuery }
 
-// NewPast returns the form of a granularity's points.
-func NewPast(g market.Granularity) *Past { return &Past{historyQuery{granularity: g, fields: pastAll}} }
+// NewSheet returns the form of a granularity's points.
+func NewSheet(g market.Granularity) *Sheet { return &Sheet{historyQuery{granularity: g, fields: pastAll}} }
 
 // Stretch rounds an instant down, or up, to whole points of the granularity, as
 // /history does with from and to.
-func (p *Past) Stretch(from, to market.Time) (market.Time, market.Time) {
+func (p *Sheet) Stretch(from, to market.Time) (market.Time, market.Time) {
 	width := p.q.granularity.Width()
 	return alignDown(from, width), alignUp(to, width)
 }
 
 // AppendHeader appends the CSV form's header line.
-func (p *Past) AppendHeader(dst []byte) []byte {
+func (p *Sheet) AppendHeader(dst []byte) []byte {
 	return p.q.appendHeader(append(dst, "id,symbol,"...))
 }
 
 // AppendCells appends a point as a CSV line; an unknown symbol is empty.
-func (p *Past) AppendCells(dst []byte, id market.ID, symbol string, point *market.Point) []byte {
+func (p *Sheet) AppendCells(dst []byte, id market.ID, symbol string, point *market.Point) []byte {
 	dst = append(strconv.AppendUint(dst, uint64(id), 10), ',')
 	dst = append(appendQuoted(dst, symbol), ',')
 	return p.q.appendCells(dst, point)
 }
 
 // AppendLine appends a point as an NDJSON line; an unknown symbol is null.
-func (p *Past) AppendLine(dst []byte, id market.ID, symbol string, point *market.Point) []byte {
+func (p *Sheet) AppendLine(dst []byte, id market.ID, symbol string, point *market.Point) []byte {
 	dst = append(appendToWhom(dst, id, symbol), ',')
 	start := len(dst)
 	dst = p.q.appendPoint(dst, point)
@@ -44,7 +44,7 @@ func (p *Past) AppendLine(dst []byte, id market.ID, symbol string, point *market
 
 // AppendGap appends a stretch without points as an NDJSON line, told by its
 // member gap.
-func (p *Past) AppendGap(dst []byte, id market.ID, symbol string, g market.Gap) []byte {
+func (p *Sheet) AppendGap(dst []byte, id market.ID, symbol string, g market.Gap) []byte {
 	dst = appendInstant(append(appendToWhom(dst, id, symbol), `,"gap":{"from":`...), g.From)
 	return append(appendInstant(append(dst, `,"to":`...), g.To), "}}\n"...)
 }

@@ -11,7 +11,7 @@ import (
 func TestPast(t *testing.T) {
 	page, _ := twoPoints(market.HistoryQuery{})
 	for g := range market.NumGranularities {
-		p := NewPast(g)
+		p := NewSheet(g)
 		q := &historyQuery{granularity: g, fields: pastAll}
 		csv, lines, wantLines := p.AppendHeader(nil), []byte(nil), ""
 		for i := range page.Points {
@@ -40,7 +40,7 @@ func TestPast(t *testing.T) {
 			t.Errorf("gap %s", gap)
 		}
 	}
-	if from, to := NewPast(market.Granularity5m).Stretch(299_999, 300_001); from != 0 || to != 600_000 {
+	if from, to := NewSheet(market.Granularity5m).Stretch(299_999, 300_001); from != 0 || to != 600_000 {
 		t.Errorf("stretch %d, %d", from, to)
 	}
 }
