@@ -12,7 +12,9 @@ import (
 type Sheet struct{ q historyQuery }
 
 // NewSheet returns the form of a granularity's points.
-func NewSheet(g market.Granularity) *Sheet { return &Sheet{historyQuery{granularity: g, fields: pastAll}} }
+func NewSheet(g market.Granularity) *Sheet {
+	return &Sheet{historyQuery{granularity: g, fields: pastAll}}
+}
 
 // Stretch rounds an instant down, or up, to whole points of the granularity, as
 // /history does with from and to.
