@@ -21,6 +21,7 @@ import (
 	"github.com/velocimeter/velocimeter/persist"
 	"github.com/velocimeter/velocimeter/transport/admin"
 	"github.com/velocimeter/velocimeter/transport/fanout"
+	"github.com/velocimeter/velocimeter/transport/fanout/loop"
 	"github.com/velocimeter/velocimeter/transport/gate"
 	"github.com/velocimeter/velocimeter/transport/rest"
 	"github.com/velocimeter/velocimeter/transport/sse"
@@ -108,7 +109,7 @@ func (h *house) build() error {
 	h.hub = fanout.New(fanout.Config{
 		Connections: c.Limits.Connections, PerAddress: c.Limits.ConnectionsPerIP, CountLoopback: c.Limits.Loopback,
 		PerKey: c.Limits.ConnectionsPerKey, Channels: c.Limits.SharedChannels, Subscriptions: c.Limits.Subscriptions, Tokens: c.Limits.Tokens,
-		Gone: h.recovered.gone, Logger: h.log,
+		Outbox: h.outbox(), Gone: h.recovered.gone, Logger: h.log,
 	}, h)
 	h.streams = ws.New(ws.Config{Logger: h.log}, h.hub)
 	api := rest.New(rest.Config{
@@ -134,6 +135,22 @@ func (h *house) build() error {
 		return err
 	}
 	return h.registerMetrics()
+}
+
+// outbox returns what makes the lanes' outboxes; nil where there is to be none.
+func (h *house) outbox() func() fanout.Outbox {
+	if !h.cfg.Stream.IOUring {
+		return nil
+	}
+	return func() fanout.Outbox {
+		failed := func(err error) { h.log.Warn("streams are written without io_uring", "error", err) }
+		r, err := loop.NewRing(failed)
+		if err != nil {
+			failed(err)
+			return nil
+		}
+		return r
+	}
 }
 
 // tlsOf returns how the public listener encrypts; nil where it does not.

@@ -37,6 +37,9 @@ type Config struct {
 	Control     int           // bytes of answers waiting for a slow reader; 256 KiB, more closes 4000
 	RetrySpread time.Duration // width of the random retry_ms at shutdown; 5 s
 
+	// Outbox returns what a lane gathers the writes of a round in; nil, or a nil
+	// result, for each link to make its own.
+	Outbox func() Outbox
 	// Gone reports whether a seq is in a lost range: what happened after it is not
 	// known. Nil: none is.
 	Gone func(seq uint64) bool

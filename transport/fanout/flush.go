@@ -17,6 +17,7 @@ type batch struct {
 	chunks []Chunk
 	size   int
 	limit  int
+	out    Outbox // of the lane; nil to write at once
 
 	parts   parts // of messages that are made in one go, whose only part goes to emit
 	emit    func(part []byte, more bool)
@@ -116,8 +117,18 @@ func (s *Session) flushWith(b *batch, now time.Time) {
 		s.since = now
 		s.counts.bytes += uint64(b.size)
 		s.hub.stats.bytes.Add(uint64(b.size))
-		s.writing = s.link.TryWrite(b.take())
+		s.writing = s.hand(b)
 	}
+}
+
+// hand gives the link what was collected. What an end waits for is written at once.
+func (s *Session) hand(b *batch) (pending bool) {
+	if b.out != nil && s.ending == 0 {
+		if link, ok := s.link.(Stager); ok {
+			return link.Stage(b.out, b.take())
+		}
+	}
+	return s.link.TryWrite(b.take())
 }
 
 // finish closes the connection where its last message is written.

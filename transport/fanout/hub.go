@@ -39,7 +39,11 @@ func New(cfg Config, boards Boards) *Hub {
 	cfg.setDefaults()
 	h := &Hub{cfg: cfg, boards: boards, table: newTable(&cfg), registry: newRegistry(&cfg), wake: make(chan struct{}, 1)}
 	for range cfg.Lanes {
-		h.lanes = append(h.lanes, new(lane))
+		l := new(lane)
+		if cfg.Outbox != nil {
+			l.batch.out = cfg.Outbox()
+		}
+		h.lanes = append(h.lanes, l)
 	}
 	h.stats.start()
 	return h

@@ -62,6 +62,9 @@ func (l *lane) each(h *Hub, fn func(b *batch, s *Session)) {
 	for from := 0; from < len(l.scratch); {
 		from += l.guarded(h, l.scratch[from:], fn)
 	}
+	if l.batch.out != nil {
+		l.batch.out.Commit()
+	}
 	clear(l.scratch)
 }
 
@@ -78,6 +81,9 @@ func (l *lane) guarded(h *Hub, list []*Session, fn func(b *batch, s *Session)) (
 	for done < len(list) {
 		fn(&l.batch, list[done])
 		done++
+		if l.batch.out != nil && l.batch.out.Full() {
+			l.batch.out.Commit()
+		}
 	}
 	return done
 }

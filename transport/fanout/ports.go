@@ -34,6 +34,24 @@ type Link interface {
 	Abort()
 }
 
+// Outbox gathers writes of many links to make them together. A lane has one, and
+// calls it with no lock held.
+type Outbox interface {
+	// Full reports that Commit is due before another link is asked.
+	Full() bool
+	// Commit makes the writes.
+	Commit()
+}
+
+// Stager is a Link that can leave a write to an Outbox.
+type Stager interface {
+	Link
+	// Stage has the meaning of TryWrite, but the write may be made by Commit. A link
+	// whose peer has no room learns of it only then: it keeps the rest although it was
+	// not pending, and the next write after it is.
+	Stage(out Outbox, batch []Chunk) (pending bool)
+}
+
 // Message is an encoded message on its way into frames.
 type Message struct {
 	Kind   wire.Kind

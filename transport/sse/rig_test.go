@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,6 +45,21 @@ type rig struct {
 	stop func(wire.CloseCode)
 }
 
+// gathering gives the rigs rings of io_uring: those of a backend, or all of them
+// where VELOCIMETER_TEST_IO_URING is set.
+var gathering bool
+
+func outbox() fanout.Outbox {
+	if !gathering && os.Getenv("VELOCIMETER_TEST_IO_URING") == "" {
+		return nil
+	}
+	r, err := loop.NewRing(func(error) {})
+	if err != nil {
+		return nil
+	}
+	return r
+}
+
 func newRig(t *testing.T, o options) *rig {
 	t.Helper()
 	if o.market == nil {
@@ -54,6 +70,7 @@ func newRig(t *testing.T, o options) *rig {
 		r.past.Store(seq, b)
 	}
 	first := r.m.Board()
+	o.hub.Outbox = outbox
 	if o.empty {
 		r.hub = fanout.New(o.hub, nobody{})
 	} else {
@@ -136,6 +153,11 @@ func (r *rig) board(seq uint64) *market.Board {
 func eachBackend(t *testing.T, test func(*testing.T, loop.Config)) {
 	t.Helper()
 	t.Run("loops", func(t *testing.T) { test(t, loop.Config{}) })
+	t.Run("io_uring", func(t *testing.T) {
+		defer func(was bool) { gathering = was }(gathering)
+		gathering = true
+		test(t, loop.Config{})
+	})
 	t.Run("goroutines", func(t *testing.T) { test(t, loop.Config{Goroutines: true}) })
 }
 

@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/fanout"
+	"github.com/velocimeter/velocimeter/transport/fanout/loop"
 	"github.com/velocimeter/velocimeter/transport/gate"
 	"github.com/velocimeter/velocimeter/transport/wire"
 	"github.com/velocimeter/velocimeter/transport/wire/wiretest"
@@ -32,9 +34,25 @@ type rig struct {
 	addr string
 }
 
+// gathering gives the rigs rings of io_uring: those of a backend, or all of them
+// where VELOCIMETER_TEST_IO_URING is set.
+var gathering bool
+
+func outbox() fanout.Outbox {
+	if !gathering && os.Getenv("VELOCIMETER_TEST_IO_URING") == "" {
+		return nil
+	}
+	r, err := loop.NewRing(func(error) {})
+	if err != nil {
+		return nil
+	}
+	return r
+}
+
 func newRig(t *testing.T, cfg Config, hubCfg fanout.Config) *rig {
 	t.Helper()
 	r := &rig{m: wiretest.NewMarket(1, 50)}
+	hubCfg.Outbox = outbox
 	r.hub = fanout.New(hubCfg, boards{r.m})
 	r.ws = New(cfg, r.hub)
 	g, err := gate.New(gate.Config{}, r.ws.Route())
@@ -70,6 +88,11 @@ func newRig(t *testing.T, cfg Config, hubCfg fanout.Config) *rig {
 func eachBackend(t *testing.T, test func(*testing.T, Config)) {
 	t.Helper()
 	t.Run("loops", func(t *testing.T) { test(t, Config{}) })
+	t.Run("io_uring", func(t *testing.T) {
+		defer func(was bool) { gathering = was }(gathering)
+		gathering = true
+		test(t, Config{})
+	})
 	t.Run("goroutines", func(t *testing.T) { test(t, Config{Goroutines: true}) })
 }
 

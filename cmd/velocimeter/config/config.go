@@ -23,6 +23,7 @@ type Config struct {
 	Store         Store
 	Engine        Engine
 	Limits        Limits
+	Stream        Stream
 
 	AllowInsecurePermissions bool
 }
@@ -78,6 +79,11 @@ type Engine struct {
 	Shards            int     // 0: four per processor
 	TrendOn, TrendOff float64 // %, the hysteresis of the trend direction
 	SnapshotInterval  time.Duration
+}
+
+// Stream configures how streams are written.
+type Stream struct {
+	IOUring bool // where the system allows it
 }
 
 // Limits bound what clients may take.

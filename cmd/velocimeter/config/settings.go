@@ -123,6 +123,10 @@ func limitSettings() []Setting {
 			Path: "limits.tokens", Default: "50000", Used: Serve, Help: "tokens in all token lists of one connection",
 			set: integer(func(c *Config) *int { return &c.Limits.Tokens }, 1, 10_000_000),
 		},
+		{
+			Path: "stream.io_uring", Default: "false", Bool: true, Used: Serve, Help: "gather the writes of a tick with io_uring where the system allows it (Linux 5.19), to save processor time; TLS connections are written to one by one",
+			set: boolean(func(c *Config) *bool { return &c.Stream.IOUring }),
+		},
 	}
 }
 

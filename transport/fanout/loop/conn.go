@@ -57,6 +57,8 @@ type Conn struct {
 	owed  bool // Handler.Written
 	deaf  bool // the peer's end has been seen: nothing more is read
 	reset bool // close without delivering what is unsent
+
+	staged bool // a Ring is about to write: what comes now waits behind it
 }
 
 var started = time.Now()
@@ -74,7 +76,10 @@ func (c *Conn) TryWrite(batch []fanout.Chunk) (pending bool) {
 		return true // taken and dropped
 	}
 	switch {
-	case c.stream != nil || c.out != nil:
+	case c.stream != nil || c.out != nil || c.staged:
+		if c.out != nil && !c.owed { // the fan-out counts from now on, and ends with more ceremony
+			c.out.since = clock()
+		}
 		c.keep(batch, 0)
 	case c.writeBatch(batch):
 		return false
@@ -84,6 +89,15 @@ func (c *Conn) TryWrite(batch []fanout.Chunk) (pending bool) {
 		c.stream.signal()
 	}
 	return true
+}
+
+// Stage has the meaning of fanout.Stager.Stage; an Outbox other than a Ring is not
+// used.
+func (c *Conn) Stage(out fanout.Outbox, batch []fanout.Chunk) (pending bool) {
+	if r, ok := out.(*Ring); ok && c.stage(r, batch) {
+		return false
+	}
+	return c.TryWrite(batch)
 }
 
 // urgentMost bounds the control frames that wait, in bytes.
@@ -97,7 +111,7 @@ func (c *Conn) Control(frame []byte) {
 	if c.phase != open {
 		return
 	}
-	if c.stream == nil && c.out == nil {
+	if c.stream == nil && c.out == nil && !c.staged {
 		c.writeBatch([]fanout.Chunk{{Bytes: frame}})
 		return
 	}
@@ -115,7 +129,7 @@ func (c *Conn) Control(frame []byte) {
 func (c *Conn) Pending() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.out != nil
+	return c.out != nil || c.staged
 }
 
 // Closing reports whether Finish or Abort was called, or the connection failed.

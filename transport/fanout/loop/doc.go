@@ -13,6 +13,10 @@
 // A descriptor is closed by its loop alone, and events carry a generation: an
 // event of a connection that is gone reaches no other that got its number.
 //
+// A Ring writes for many connections at once. Such a write is staged, and then
+// made when the fan-out says so; until then the descriptor is neither written to
+// nor closed by anybody else, though the connection may be gone.
+//
 // Lock order: Conn.mu, then the wheel's mutex. Handlers are called with neither
 // held, except for Border.
 package loop

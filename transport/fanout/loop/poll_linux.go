@@ -139,7 +139,7 @@ func (c *Conn) tell(op int) error {
 	if c.deaf {
 		want = 0
 	}
-	if c.out != nil || c.poll.again && !c.deaf {
+	if c.out != nil && !c.staged || c.poll.again && !c.deaf {
 		want |= syscall.EPOLLOUT
 	}
 	if op == syscall.EPOLL_CTL_MOD && (!c.poll.enrolled || c.poll.interest == want) {
@@ -310,5 +310,5 @@ func (e *epoll) release(c *Conn) {
 	}
 	c.phase, c.out, c.owed = ended, nil, false
 	c.poll.enrolled, c.poll.fd = false, -1
-	_ = syscall.Close(fd)
+	c.drop(fd)
 }

@@ -4,6 +4,7 @@ package loop
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 
 	"github.com/velocimeter/velocimeter/transport/fanout"
@@ -16,6 +17,20 @@ type (
 )
 
 func (*loops) take(*Conn, *net.TCPConn) bool { return false }
+
+// Ring is what Linux has for many writes at once.
+type Ring struct{}
+
+// NewRing returns an error: there is none.
+func NewRing(func(error)) (*Ring, error) { return nil, errors.ErrUnsupported }
+
+// Full implements fanout.Outbox.
+func (*Ring) Full() bool { return false }
+
+// Commit implements fanout.Outbox.
+func (*Ring) Commit() {}
+
+func (*Conn) stage(*Ring, []fanout.Chunk) bool { return false }
 
 func (*Conn) seal(*tls.Conn, swapper, *net.TCPConn) {}
 

@@ -32,6 +32,36 @@ type probe struct {
 	panics  []any
 }
 
+// lane commits every write at once.
+type lane struct {
+	mu   sync.Mutex
+	ring *Ring
+}
+
+// staging is the lane of all probes, while a test runs with io_uring.
+var staging atomic.Pointer[lane]
+
+func newRing(tb testing.TB) *Ring {
+	tb.Helper()
+	r, err := NewRing(func(err error) { tb.Log(err) })
+	if err != nil {
+		tb.Skip(err)
+	}
+	return r
+}
+
+// TryWrite shadows that of Conn.
+func (p *probe) TryWrite(batch []fanout.Chunk) bool {
+	l := staging.Load()
+	if l == nil {
+		return p.Conn.TryWrite(batch)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.ring.Commit()
+	return p.Stage(l.ring, batch)
+}
+
 func (p *probe) Input(b []byte) {
 	p.alive("Input")
 	if p.input != nil {
@@ -143,10 +173,16 @@ func serve(tb testing.TB, g *Group, prepare func(*probe)) (*probe, *net.TCPConn)
 	return p, mine
 }
 
-// eachBackend runs a test with loops, where there are any, and with goroutines.
+// eachBackend runs a test with loops, where there are any, that write one by one or
+// with io_uring, and with goroutines.
 func eachBackend(t *testing.T, test func(*testing.T, Config)) {
 	t.Helper()
 	t.Run("loops", func(t *testing.T) { test(t, Config{}) })
+	t.Run("io_uring", func(t *testing.T) {
+		staging.Store(&lane{ring: newRing(t)})
+		defer staging.Store(nil)
+		test(t, Config{})
+	})
 	t.Run("goroutines", func(t *testing.T) { test(t, Config{Goroutines: true}) })
 }
 

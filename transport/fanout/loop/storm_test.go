@@ -103,8 +103,15 @@ func testStorm(t *testing.T, cfg Config, total int, secure *tls.Config) {
 	var live []*storm
 	stop := make(chan struct{})
 	for range 3 {
+		var ring *Ring
+		if staging.Load() != nil {
+			ring = newRing(t)
+		}
 		lanes.Go(func() {
 			shared := frame(1, 3000)
+			if ring != nil {
+				defer ring.Commit()
+			}
 			for {
 				select {
 				case <-stop:
@@ -118,7 +125,10 @@ func testStorm(t *testing.T, cfg Config, total int, secure *tls.Config) {
 				}
 				mu.Unlock()
 				if s != nil {
-					s.disturb(shared)
+					s.disturb(shared, ring)
+				}
+				if ring != nil && rand.N(5) == 0 {
+					ring.Commit()
 				}
 			}
 		})
@@ -156,7 +166,11 @@ func testStorm(t *testing.T, cfg Config, total int, secure *tls.Config) {
 }
 
 // disturb does what a hub might.
-func (s *storm) disturb(shared []byte) {
+func (s *storm) disturb(shared []byte, ring *Ring) {
+	write := s.TryWrite
+	if ring != nil {
+		write = func(batch []fanout.Chunk) bool { return s.Stage(ring, batch) }
+	}
 	switch rand.N(12) {
 	case 0:
 		s.Abort()
@@ -167,7 +181,7 @@ func (s *storm) disturb(shared []byte) {
 	case 3:
 		s.SetTimer(rand.N(300 * time.Millisecond))
 	default:
-		if s.owed.CompareAndSwap(0, 1) && !s.TryWrite([]fanout.Chunk{{Bytes: frame(5, 100)}, {Bytes: shared, Shared: true}}) {
+		if s.owed.CompareAndSwap(0, 1) && !write([]fanout.Chunk{{Bytes: frame(5, 100)}, {Bytes: shared, Shared: true}}) {
 			s.owed.Add(-1)
 		}
 	}

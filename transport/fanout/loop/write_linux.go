@@ -106,7 +106,7 @@ func (c *Conn) writeJoined(batch []fanout.Chunk) (sent int, all bool) {
 
 // push writes what was kept, as far as the kernel takes it; mu is held.
 func (c *Conn) push() {
-	if c.out == nil {
+	if c.out == nil || c.staged {
 		return
 	}
 	s, _ := scratchPool.Get().(*scratch)
