@@ -18,6 +18,10 @@
 // finished bytes to a Link and learns through Session.Written that they are
 // gone, so goroutines per connection and event loops fit equally.
 //
+// Where a lane has an Outbox, the writes of a round are gathered in it and made
+// together, before the round ends. Positions move when a link has taken the bytes,
+// as ever; that a peer has no room is known one write later.
+//
 // Lock order: Session.mu, then table.mu, then page.mu; channel.mu is taken after
 // Session.mu and page.mu has been released, wholes.mu last. A lane's mutex is
 // never held while another is taken.

@@ -236,7 +236,9 @@ func (c *conformance) run(t *testing.T, addr, extension string, n int) {
 		t.Fatalf("%s: %v %v", c.name, res, err)
 	}
 	_ = res.Body.Close()
+	sent := make(chan struct{})
 	go func() {
+		defer close(sent)
 		for b := c.send; len(b) > 0; {
 			k := len(b)
 			if n > 0 {
@@ -257,6 +259,7 @@ func (c *conformance) run(t *testing.T, addr, extension string, n int) {
 		}
 	}
 	if c.close == 0 {
+		<-sent
 		p.send(closing(1000, ""))
 	}
 	op, payload, err := p.message()
