@@ -60,6 +60,11 @@ func TestPowerCut(t *testing.T) {
 // crashes cuts the power several times in a row, some of them while the store opens.
 func crashes(t *testing.T, seed uint64) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("repeat with seed %d", seed)
+		}
+	}()
 	rng := rand.New(rand.NewPCG(seed, 99))
 	mem := vfs.NewCrashableMem()
 	w := &walk{t: t, rng: rng, mk: newMaker(seed, 8)}
