@@ -2,6 +2,7 @@ package record
 
 import (
 	"math"
+	"slices"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 )
@@ -26,6 +27,13 @@ const (
 	numQuantities
 )
 
+// The exponents that a chunk may have; rows beyond them stand as plain numbers.
+// Normalising adds at most 18, which must not come near null's.
+const (
+	leastExp = -127
+	mostExp  = 100
+)
+
 // scaled is a row as integers at the chunk's exponents.
 type scaled struct {
 	price, velocity [5]int64 // open, high, low, close, mean
@@ -44,8 +52,22 @@ type chunk struct {
 	flags   market.Flags
 }
 
-// AppendRows appends rows with ascending indices.
+// AppendRows appends rows with ascending indices: as columns, or one by one
+// where that is shorter, as it is for a single row.
 func AppendRows(dst []byte, rows []Row) []byte {
+	at := len(dst)
+	dst = appendSingly(dst, rows)
+	if len(rows) < columnsMin || len(rows) > columnsMost {
+		return dst
+	}
+	if cols := columnsOf(rows); len(cols) < len(dst)-at {
+		dst = append(dst[:at], cols...)
+	}
+	return dst
+}
+
+// appendSingly appends rows one after the other, each with varints of its own.
+func appendSingly(dst []byte, rows []Row) []byte {
 	c := chunk{index: -1}
 	c.scan(rows)
 	dst = appendUvarint(dst, uint64(len(rows)))
@@ -61,28 +83,61 @@ func AppendRows(dst []byte, rows []Row) []byte {
 	return dst
 }
 
-// scan finds the finest exponent of every quantity.
+// strayDigits is how many digits finer than the middle row a row may be: eight
+// digits then still fit beside it. One that is finer by more stands as plain
+// numbers, so that it does not make all the others do so.
+const strayDigits = 8
+
+// scan finds which quantities there are, and of each the exponent at which the
+// rows become integers.
 func (c *chunk) scan(rows []Row) {
-	var seen [numQuantities]bool
-	see := func(q int, ds ...market.Decimal) {
-		for _, d := range ds {
-			if d.IsNull() {
-				continue
+	for q := range hasVelocity {
+		finest := make([]int8, 0, 64)
+		for i := range rows {
+			var e int8
+			var held bool
+			switch r := &rows[i]; q {
+			case hasPrice:
+				e, held = finestOf(r.Price.Open, r.Price.High, r.Price.Low, r.Price.Close, r.Price.Mean, r.VWAP)
+			case hasCap:
+				e, held = finestOf(r.Cap.Close, r.Cap.Mean)
+			case hasVolume:
+				e, held = finestOf(r.Volume.Close, r.Volume.Mean)
 			}
-			c.present |= 1 << q
-			if d.Mant != 0 && (!seen[q] || d.Exp < c.exps[q]) {
-				c.exps[q], seen[q] = d.Exp, true
+			if held {
+				c.present |= 1 << q
 			}
+			if e != market.NullExp {
+				finest = append(finest, e)
+			}
+		}
+		if len(finest) > 0 {
+			slices.Sort(finest)
+			least := int(finest[len(finest)/2]) - strayDigits
+			e := finest[slices.IndexFunc(finest, func(e int8) bool { return int(e) >= least })]
+			c.exps[q] = min(max(e, leastExp), mostExp)
 		}
 	}
 	for i := range rows {
-		r := &rows[i]
-		see(hasPrice, r.Price.Open, r.Price.High, r.Price.Low, r.Price.Close, r.Price.Mean, r.VWAP)
-		see(hasCap, r.Cap.Close, r.Cap.Mean)
-		see(hasVolume, r.Volume.Close, r.Volume.Mean)
-		see(hasVelocity, r.Velocity.Open, r.Velocity.High, r.Velocity.Low, r.Velocity.Close, r.Velocity.Mean)
+		b := &rows[i].Velocity
+		if _, held := finestOf(b.Open, b.High, b.Low, b.Close, b.Mean); held {
+			c.present |= 1 << hasVelocity
+		}
 	}
 	c.exps[hasVelocity] = VelocityScale
+}
+
+// finestOf returns the finest exponent, NullExp if all are null or zero, which
+// fits any; held is false if all are null.
+func finestOf(ds ...market.Decimal) (exp int8, held bool) {
+	exp = market.NullExp
+	for _, d := range ds {
+		held = held || !d.IsNull()
+		if d.Mant != 0 {
+			exp = min(exp, d.Exp)
+		}
+	}
+	return exp, held
 }
 
 // scale brings a row to the chunk's exponents; ok is false where it has to

@@ -9,6 +9,9 @@ import (
 // ReadRows appends the rows of a payload made by AppendRows. Indices ascend and
 // stay below limit. Error: ErrCorrupt.
 func ReadRows(dst []Row, payload []byte, limit int32) ([]Row, error) {
+	if len(payload) > 0 && payload[0] > columnsMark {
+		return readColumns(dst, payload, limit)
+	}
 	r := reader{b: payload}
 	n := r.count(1)
 	c := chunk{index: -1, present: r.byte()}
@@ -18,7 +21,7 @@ func ReadRows(dst []Row, payload []byte, limit int32) ([]Row, error) {
 	for q := range hasVelocity {
 		if c.has(q) {
 			c.exps[q] = int8(r.byte())
-			if c.exps[q] > 100 || c.exps[q] < -127 {
+			if c.exps[q] > mostExp || c.exps[q] < leastExp {
 				r.fail()
 			}
 		}

@@ -146,9 +146,9 @@ func TestRowSize(t *testing.T) {
 			t.Fatalf("%.2f B a row, at most %.2f", size, most)
 		}
 	}
-	f(9, 1, func(*Sample) {})
-	f(8, 1, func(s *Sample) { s.Cap, s.Velocity = market.Null, market.Null })
-	f(40, 60, func(*Sample) {})
+	f(5, 1, func(*Sample) {})
+	f(3.6, 1, func(s *Sample) { s.Cap, s.Velocity = market.Null, market.Null })
+	f(20, 60, func(*Sample) {})
 }
 
 func TestCells(t *testing.T) {
@@ -246,7 +246,8 @@ func TestKeys(t *testing.T) {
 func FuzzDecoders(f *testing.F) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	rows := []Row{randomRow(rng, 0, 1), randomRow(rng, 5, 1), randomRow(rng, 6, 1)}
-	f.Add(AppendRows(nil, rows))
+	f.Add(appendSingly(nil, rows))
+	f.Add(columnsOf(rows))
 	var w BlockWriter
 	w.Add(7, rows[0])
 	w.Add(9, rows[1])
