@@ -111,7 +111,7 @@ func perRow(chunks [][]Row) (cols, singly, floor float64) {
 func TestColumnsNearFloor(t *testing.T) {
 	f := func(name string, samples func(*rand.Rand) int, by int, most, times float64) {
 		t.Helper()
-		cols, singly, floor := perRow(merged(hours(1, 100, samples), by))
+		cols, singly, floor := perRow(merged(hours(1, 40, samples), by))
 		t.Logf("%s: %.2f B a row, %.2f one by one, floor %.2f, %.2f xfloor", name, cols, singly, floor, cols/floor)
 		if cols > most || cols > times*floor {
 			t.Fatalf("%s: %.2f B a row, at most %.2f; floor %.2f", name, cols, most, floor)
@@ -183,14 +183,14 @@ func sameRows(t *testing.T, b []byte, want []Row) {
 
 func TestColumns(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
-	for range 2000 {
+	for range 300 {
 		rows := mixedRows(rng)
 		sameRows(t, columnsOf(rows), rows)
 		sameRows(t, appendSingly(nil, rows), rows)
 		b := AppendRows([]byte("before"), rows)
 		sameRows(t, b[6:], rows)
 	}
-	for _, h := range slices.Concat(hours(2, 20, one), hours(2, 20, many), merged(hours(2, 20, many), 5)) {
+	for _, h := range slices.Concat(hours(2, 5, one), hours(2, 5, many), merged(hours(2, 5, many), 5)) {
 		sameRows(t, AppendRows(nil, h), h)
 	}
 }
@@ -253,7 +253,7 @@ func TestColumnsDamage(t *testing.T) {
 	f([]byte{columnsMark + 61, 0, 0, 0, 0, 0, 0, 0})
 	f([]byte{0xff})
 	rng := rand.New(rand.NewPCG(9, 9))
-	for range 20000 {
+	for range 3000 {
 		b := slices.Clone(good)
 		for range 1 + rng.IntN(3) {
 			b[rng.IntN(len(b))] ^= 1 << rng.IntN(8)
@@ -319,7 +319,8 @@ func FuzzColumns(f *testing.F) {
 }
 
 // BenchmarkRows prints bytes a row beside the floor, and how long chunks take to
-// read beside the same rows as plain zigzag varints, read in turns.
+// read beside the same rows as plain zigzag varints, read in turns; of each the
+// best time counts, so that a busy machine does not.
 func BenchmarkRows(b *testing.B) {
 	f := func(name string, chunks [][]Row) {
 		b.Run(name, func(b *testing.B) {
@@ -328,22 +329,27 @@ func BenchmarkRows(b *testing.B) {
 				payloads[0] = append(payloads[0], AppendRows(nil, h))
 				payloads[1] = append(payloads[1], appendSingly(nil, h))
 			}
-			var took [2]time.Duration
+			best := [2][]time.Duration{slices.Repeat([]time.Duration{time.Hour}, len(chunks)), slices.Repeat([]time.Duration{time.Hour}, len(chunks))}
 			var dst []Row
 			var err error
-			n := 0
 			for b.Loop() {
-				for way := range payloads {
-					began := time.Now()
-					for _, p := range payloads[way] {
-						if dst, err = ReadRows(dst[:0], p, 60); err != nil {
+				for i := range chunks {
+					for way := range payloads {
+						began := time.Now()
+						if dst, err = ReadRows(dst[:0], payloads[way][i], 60); err != nil {
 							b.Fatal(err)
 						}
+						best[way][i] = min(best[way][i], time.Since(began))
 					}
-					took[way] += time.Since(began)
 				}
-				n += len(chunks) * len(dst)
 			}
+			var took [2]time.Duration
+			for way := range best {
+				for _, d := range best[way] {
+					took[way] += d
+				}
+			}
+			n := len(chunks) * len(dst)
 			size, singly, floor := perRow(chunks)
 			b.ReportMetric(size, "B/row")
 			b.ReportMetric(singly, "B/row-singly")
