@@ -79,9 +79,16 @@ type event struct {
 
 func (c *coder) number(column int, u uint64) uint64 {
 	if c.writing {
-		c.events = append(c.events, event{u, column})
+		c.add(column, u)
 		return u
 	}
+	return c.next(column)
+}
+
+func (c *coder) add(column int, u uint64) { c.events = append(c.events, event{u, column}) }
+
+// next is small enough to be inlined.
+func (c *coder) next(column int) uint64 {
 	if code := c.codes[column]; code != 0 {
 		return c.in.number(code)
 	}
@@ -90,17 +97,29 @@ func (c *coder) number(column int, u uint64) uint64 {
 
 // around codes a value that lies on either side of its prediction.
 func (c *coder) around(column int, v *int64, prediction int64) {
-	*v = prediction + unzigzag(c.number(column, zigzag(*v-prediction)))
+	if c.writing {
+		c.add(column, zigzag(*v-prediction))
+		return
+	}
+	*v = prediction + unzigzag(c.next(column))
 }
 
 // above codes a value that is not below its bound.
 func (c *coder) above(column int, v *int64, bound int64) {
-	*v = int64(uint64(bound) + c.number(column, uint64(*v)-uint64(bound)))
+	if c.writing {
+		c.add(column, uint64(*v)-uint64(bound))
+		return
+	}
+	*v = int64(uint64(bound) + c.next(column))
 }
 
 // below codes a value that is not above its bound.
 func (c *coder) below(column int, v *int64, bound int64) {
-	*v = int64(uint64(bound) - c.number(column, uint64(bound)-uint64(*v)))
+	if c.writing {
+		c.add(column, uint64(bound)-uint64(*v))
+		return
+	}
+	*v = int64(uint64(bound) - c.next(column))
 }
 
 // spread codes the numbers of a bar behind its close.
