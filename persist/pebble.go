@@ -121,7 +121,7 @@ func (h *health) diskFull() {
 
 func pebbleOptions(o *Options, h *health, cache *pebble.Cache) *pebble.Options {
 	p := &pebble.Options{
-		FS: vfs.OnDiskFull(o.FS, h.diskFull),
+		FS: vfs.OnDiskFull(ordered{o.FS}, h.diskFull),
 		// From FormatWALSyncChunks on a damaged log is told from a torn tail.
 		FormatMajorVersion:          pebble.FormatNewest,
 		Cache:                       cache,
