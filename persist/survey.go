@@ -1,7 +1,6 @@
 package persist
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,18 +36,7 @@ func Lineages(dir string) (names []string, err error) {
 // given is valid during the call only. A damaged state is left out
 // (Recovery.Damage names it).
 func (s *Store) States(fn func(ts market.TokenState) error) error {
-	return scan(s.db, []byte{record.KindState}, []byte{record.KindState + 1}, func(key, value []byte) error {
-		id, ok := record.StateID(key)
-		payload, bad := record.Open(key, value)
-		if bad != nil || !ok {
-			return nil //nolint:nilerr // Open has reported it
-		}
-		newest, n := binary.Uvarint(payload)
-		if n <= 0 {
-			return fmt.Errorf("%w: state of token %d", ErrCorrupt, id)
-		}
-		return fn(market.TokenState{ID: id, Blob: payload[n:], Newest: market.Time(newest)})
-	})
+	return s.scanStates([]byte{record.KindState}, []byte{record.KindState + 1}, fn)
 }
 
 // historyKinds are the chunks that the points of a granularity come from.

@@ -43,18 +43,7 @@ func (s *Store) Tokens(workers int, fn func(ts market.TokenState, cells []market
 func (s *Store) readTokens(start, end []byte, fn func(market.TokenState, []market.Cell) error) error {
 	w := newWindowReader(s.db, s.state.at)
 	var cells []market.Cell
-	err := scan(s.db, start, end, func(key, value []byte) error {
-		id, ok := record.StateID(key)
-		payload, bad := record.Open(key, value)
-		if bad != nil || !ok {
-			return nil //nolint:nilerr // Open has reported it
-		}
-		newest, n := binary.Uvarint(payload)
-		if n <= 0 {
-			return fmt.Errorf("%w: state of token %d", ErrCorrupt, id)
-		}
-		ts := market.TokenState{ID: id, Blob: payload[n:], Newest: market.Time(newest)}
-		var err error
+	err := s.scanStates(start, end, func(ts market.TokenState) (err error) {
 		if cells, err = w.read(cells[:0], &ts); err != nil {
 			return err
 		}
@@ -64,6 +53,23 @@ func (s *Store) readTokens(start, end []byte, fn func(market.TokenState, []marke
 		s.log.Error("damaged window cells", "what", d)
 	}
 	return errors.Join(append([]error{err, w.close()}, w.damage...)...)
+}
+
+// scanStates yields the stored states between two keys, but for damaged ones, which
+// Open has reported. What fn is given is valid during the call only.
+func (s *Store) scanStates(start, end []byte, fn func(market.TokenState) error) error {
+	return scan(s.db, start, end, func(key, value []byte) error {
+		id, ok := record.StateID(key)
+		payload, bad := record.Open(key, value)
+		if bad != nil || !ok {
+			return nil //nolint:nilerr // Open has reported it
+		}
+		newest, n := binary.Uvarint(payload)
+		if n <= 0 {
+			return fmt.Errorf("%w: state of token %d", ErrCorrupt, id)
+		}
+		return fn(market.TokenState{ID: id, Blob: payload[n:], Newest: market.Time(newest)})
+	})
 }
 
 // windowReader walks the cells of all days side by side, token by token.
