@@ -2,6 +2,7 @@ package persist
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -205,4 +206,49 @@ func BenchmarkLoad(b *testing.B) {
 		b.Logf("open %v, tokens %v, %d cells", opened, time.Since(began)-opened, cells)
 		_ = s.Close()
 	}
+}
+
+// Two hours of minutes of 2,000 tokens, with their ticks: how long a backup, a
+// verification and a restore take.
+func BenchmarkBackup(b *testing.B) {
+	m := newMaker(1, 2000)
+	m.dirty, m.share = false, 1
+	o := Options{Dir: b.TempDir(), Lineage: "live"}
+	s := mustOpen(b, o)
+	defer func() { _ = s.Close() }()
+	for seq := uint64(1); seq <= 120; seq++ {
+		if err := errors.Join(s.Reserve(seq), s.Append(m.step(seq, market.Minute))); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Save(m.export(120)); err != nil {
+		b.Fatal(err)
+	}
+	copies := b.TempDir()
+	var backup, verify, restore time.Duration
+	for b.Loop() {
+		p, err := s.Backup(b.Context(), copies, Checks{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		backup += p.Took
+		rep, err := Verify(b.Context(), VerifyOptions{Dir: p.Dir})
+		if err != nil || !rep.Sound() {
+			b.Fatal(rep, err)
+		}
+		verify += rep.Took
+		began := time.Now()
+		if _, err := Restore(b.Context(), p.Dir, Options{Dir: b.TempDir()}, Checks{}); err != nil {
+			b.Fatal(err)
+		}
+		restore += time.Since(began)
+		b.ReportMetric(float64(p.Bytes)/1e6, "MB")
+		b.ReportMetric(float64(rep.Recomputed), "recomputed-rows")
+	}
+	b.ReportMetric(backup.Seconds()/float64(b.N), "s/backup")
+	b.ReportMetric(verify.Seconds()/float64(b.N), "s/verify")
+	b.ReportMetric(restore.Seconds()/float64(b.N), "s/restore")
 }

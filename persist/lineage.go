@@ -8,7 +8,6 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/velocimeter/velocimeter/persist/record"
@@ -63,34 +62,35 @@ func makeDir(files vfs.FS, dir string) error {
 }
 
 // setAside renames a lineage that a fresh one replaces, so that nobody's data
-// is deleted: to <lineage>.<epoch>.old, and further with a number where that exists.
-func setAside(o *Options) error {
+// is deleted: to <lineage>.<epoch>.old, and further with a number where that
+// exists. It returns the new path, "" where there was no lineage.
+func setAside(o *Options) (target string, err error) {
 	dir := o.FS.PathJoin(o.Dir, o.Lineage)
 	if _, err := o.FS.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		return nil
+		return "", nil
 	} else if err != nil {
-		return fmt.Errorf("cannot look at lineage %q: %w", o.Lineage, err)
+		return "", fmt.Errorf("cannot look at lineage %q: %w", o.Lineage, err)
 	}
 	name := o.Lineage + "." + epochOf(o, dir) + ".old"
-	target := o.FS.PathJoin(o.Dir, name)
+	target = o.FS.PathJoin(o.Dir, name)
 	for n := 2; ; n++ {
 		if _, err := o.FS.Stat(target); errors.Is(err, os.ErrNotExist) {
 			break
 		} else if err != nil {
-			return fmt.Errorf("cannot look at %q: %w", target, err)
+			return "", fmt.Errorf("cannot look at %q: %w", target, err)
 		}
 		target = o.FS.PathJoin(o.Dir, fmt.Sprintf("%s.%d", name, n))
 	}
 	if err := o.FS.Rename(dir, target); err != nil {
-		return fmt.Errorf("cannot set lineage %q aside: %w", o.Lineage, err)
+		return "", fmt.Errorf("cannot set lineage %q aside: %w", o.Lineage, err)
 	}
 	o.Logger.Warn("lineage set aside for a fresh one", "lineage", o.Lineage, "now", target)
-	return syncDir(o.FS, o.Dir)
+	return target, syncDir(o.FS, o.Dir)
 }
 
 // epochOf reads the epoch of a lineage without changing it.
 func epochOf(o *Options, dir string) string {
-	db, err := pebble.Open(dir, &pebble.Options{FS: o.FS, ReadOnly: true, Logger: quiet{}})
+	db, err := openStill(o.FS, dir)
 	if err != nil {
 		o.Logger.Warn("cannot read the epoch of a lineage", "lineage", o.Lineage, "error", err)
 		return "unknown"

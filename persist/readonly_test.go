@@ -145,8 +145,9 @@ func TestReadOnlyOfNothing(t *testing.T) {
 	if _, err := os.Stat(o.Dir); !os.IsNotExist(err) {
 		t.Errorf("the folder was made: %v", err)
 	}
-	for _, name := range []string{"b", "a", "a.0123.old"} {
-		if err := os.MkdirAll(filepath.Join(o.Dir, name), 0o750); err != nil {
+	for _, name := range []string{"b/MANIFEST-000001", "a/000007.sst", "a.0123.old/MANIFEST-000001", "backups/a-20260101T000000.000Z-1/BACKUP"} {
+		path := filepath.Join(o.Dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, nil, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -154,6 +155,6 @@ func TestReadOnlyOfNothing(t *testing.T) {
 		t.Errorf("lineages %v, %v", names, err)
 	}
 	if _, err := OpenReadOnly(Options{Dir: o.Dir, Lineage: "a"}); err == nil {
-		t.Error("an empty folder was opened")
+		t.Error("a folder without a list of files was opened")
 	}
 }

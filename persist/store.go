@@ -68,6 +68,8 @@ type Store struct {
 	durable atomic.Pointer[mark]
 	born    atomic.Int64 // instant of the lineage's first tick; 0 before it
 	stats   counters
+
+	backing atomic.Bool // a backup is being made
 }
 
 // mark is a position in the journal.
@@ -136,9 +138,27 @@ func open(o Options, readOnly bool) (*Store, error) {
 	return s, nil
 }
 
+// tidy ends what a process before began and did not end: a restore, a backup.
+func (s *Store) tidy() error {
+	if s.readOnly {
+		return nil
+	}
+	if err := finishRestore(&s.opts); err != nil {
+		return err
+	}
+	checkpoint := s.opts.FS.PathJoin(s.opts.Dir, s.opts.Lineage+checkpointSuffix)
+	if err := s.opts.FS.RemoveAll(checkpoint); err != nil { // it holds on to files
+		return fmt.Errorf("cannot remove %q: %w", checkpoint, err)
+	}
+	return nil
+}
+
 func (s *Store) start() error {
+	if err := s.tidy(); err != nil {
+		return err
+	}
 	if s.opts.Fresh {
-		if err := setAside(&s.opts); err != nil {
+		if _, err := setAside(&s.opts); err != nil {
 			return err
 		}
 	}

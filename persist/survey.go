@@ -7,15 +7,19 @@ import (
 	"maps"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/persist/record"
 )
 
 // Lineages returns the names of the lineages in a data folder, sorted; those
-// that were set aside are not among them. It opens none. Errors: ErrAbsent where
-// there is no folder, else what the file system says.
+// that were set aside are not among them, nor are folders of other things. It
+// opens none. Errors: ErrAbsent where there is no folder, else what the file
+// system says.
 func Lineages(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -25,7 +29,10 @@ func Lineages(dir string) (names []string, err error) {
 		return nil, fmt.Errorf("cannot read data folder: %w", err)
 	}
 	for _, e := range entries {
-		if e.IsDir() && lineageName.MatchString(e.Name()) {
+		if !e.IsDir() || !lineageName.MatchString(e.Name()) {
+			continue
+		}
+		if inside, err := vfs.Default.List(filepath.Join(dir, e.Name())); err != nil || holdsStore(inside) {
 			names = append(names, e.Name())
 		}
 	}
