@@ -209,9 +209,14 @@ func TestExportGaps(t *testing.T) {
 func TestExportRefuses(t *testing.T) {
 	data := smallStore(t)
 	empty, broken := t.TempDir(), t.TempDir()
-	if err := os.MkdirAll(filepath.Join(broken, "market-1"), 0o750); err != nil {
-		t.Fatal(err)
+	table := func(dir string) { // a store of which nothing but this is left
+		t.Helper()
+		dir = filepath.Join(dir, "market-1")
+		if err := errors.Join(os.MkdirAll(dir, 0o750), os.WriteFile(filepath.Join(dir, "000004.sst"), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
+	table(broken)
 	f := func(code int, what string, args ...string) {
 		t.Helper()
 		o := runApp(t.Context(), nil, append([]string{"export", "--data", data}, args...)...)
@@ -237,9 +242,7 @@ func TestExportRefuses(t *testing.T) {
 	f(exitData, "no history", "--data", empty)
 	f(exitConfig, "log.level", "--log-level", "loud")
 	f(exitIO, "cannot create", "--out", filepath.Join(data, "LOCK", "out"))
-	if err := os.MkdirAll(filepath.Join(data, "market-1"), 0o750); err != nil {
-		t.Fatal(err)
-	}
+	table(data)
 	f(exitUsage, "market-1, small")
 	f(exitIO, "cannot open", "--data", broken)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -42,6 +42,7 @@ type house struct {
 	public  *gate.Server
 	admin   *gate.Server
 	metrics *prometheus.Registry
+	backups *backups
 
 	recovered recovered
 	running   atomic.Pointer[actors.System]
@@ -72,6 +73,7 @@ func (a *app) openHouse(c *config.Loaded, f *feed, log *slog.Logger) (*house, er
 		return nil, storeError(c.Data, err)
 	}
 	h.store = store
+	h.backups = newBackups(c, store, f.lineage, log)
 	if err := h.restore(); err != nil {
 		return nil, errors.Join(exitWith(exitIO, err), h.closeStore())
 	}
@@ -128,7 +130,7 @@ func (h *house) build() error {
 	}
 	// Profiles run for as long as they are asked to, so answers may take long here.
 	own := gate.Config{Metrics: h.metrics, Name: "admin", Logger: h.log, WriteTimeout: 2 * time.Minute}
-	if h.admin, err = gate.New(own, admin.Routes(admin.Config{Metrics: h.metrics, Boards: h, Ready: h, Version: v, Streams: h.hub})...); err != nil {
+	if h.admin, err = gate.New(own, admin.Routes(admin.Config{Metrics: h.metrics, Boards: h, Ready: h, Version: v, Streams: h.hub, Backups: h.backups})...); err != nil {
 		return err
 	}
 	if err := h.hub.Register(h.metrics); err != nil {
@@ -187,6 +189,7 @@ func (h *house) start() error {
 	}
 	h.system = system
 	h.running.Store(system)
+	h.backups.start()
 	return nil
 }
 

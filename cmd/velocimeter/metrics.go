@@ -23,6 +23,7 @@ func (h *house) registerMetrics() error {
 	}
 	all = append(all, h.marketMetrics()...)
 	all = append(all, h.storeMetrics()...)
+	all = append(all, h.backupMetrics()...)
 	for _, c := range all {
 		if err := h.metrics.Register(c); err != nil {
 			return fmt.Errorf("cannot register a metric: %w", err)
@@ -81,5 +82,18 @@ func (h *house) storeMetrics() []prometheus.Collector {
 		h.gauge("velocimeter_storage_free_bytes", "Free space of the disk, as last seen; 0 where that cannot be told.", nil, func() float64 { return float64(h.store.Stats().FreeBytes) }),
 		h.gauge("velocimeter_storage_paused", "1 while history is paused because the disk is nearly full.", nil, func() float64 { return truth(h.store.Stats().Paused) }),
 		h.counter("velocimeter_storage_damaged_total", "Stored values that failed their checks.", func() float64 { return float64(h.store.Stats().Damaged) }),
+	}
+}
+
+func (h *house) backupMetrics() []prometheus.Collector {
+	b := h.backups
+	return []prometheus.Collector{
+		h.gauge("velocimeter_backup_last_timestamp_seconds", "When the newest verified backup was made; 0 for none.", nil, func() float64 { return float64(b.made.Load()) / 1e3 }),
+		h.gauge("velocimeter_backup_last_ok", "1 if the newest try made a verified backup, or none was tried yet.", nil, func() float64 { return truth(!b.failing.Load()) }),
+		h.gauge("velocimeter_backup_duration_seconds", "How long the newest backup took.", nil, func() float64 { return float64(b.took.Load()) / 1e9 }),
+		h.gauge("velocimeter_backup_bytes", "Bytes of the newest backup.", nil, func() float64 { return float64(b.bytes.Load()) }),
+		h.gauge("velocimeter_backup_seq", "Seq of the newest backup.", nil, func() float64 { return float64(b.seq.Load()) }),
+		h.counter("velocimeter_backups_total", "Backups made and verified.", func() float64 { return float64(b.finished.Load()) }),
+		h.counter("velocimeter_backup_failures_total", "Backups that could not be made.", func() float64 { return float64(b.failed.Load()) }),
 	}
 }

@@ -21,6 +21,7 @@ import (
 const (
 	drainStreams  = 5 * time.Second
 	drainRequests = 5 * time.Second
+	drainBackups  = 5 * time.Second
 	drainActors   = 10 * time.Second
 	drainStore    = 10 * time.Second
 )
@@ -115,9 +116,11 @@ func addressError(err error, origin string) error {
 func (h *house) stop() error {
 	h.draining.Store(true)
 	begun := time.Now()
+	h.backups.cancel() // one that is asked for holds a request
 	err := errors.Join(
 		h.step("streams", drainStreams, h.stopStreams),
 		h.step("requests", drainRequests, h.stopRequests),
+		h.step("backups", drainBackups, h.backups.stop),
 		h.step("actors", drainActors, h.system.Close),
 	)
 	h.cancel()

@@ -23,6 +23,7 @@ type Config struct {
 	Ready   rest.Readiness
 	Version rest.Version
 	Streams Streams
+	Backups Backups
 }
 
 // Streams lists the open stream connections.
@@ -34,7 +35,7 @@ type Streams interface {
 // is not among them: it may hold what a flag was given.
 var profiles = []string{"allocs", "block", "goroutine", "heap", "mutex", "threadcreate"}
 
-// Routes returns /metrics, /connections, /debug/pprof/…, /healthz, /readyz and /version.
+// Routes returns /metrics, /connections, /backup (POST), /debug/pprof/…, /healthz, /readyz and /version.
 func Routes(cfg Config) []gate.Route {
 	routes := rest.Operations(cfg.Boards, cfg.Ready, cfg.Version)
 	add := func(path string, h http.Handler) {
@@ -46,6 +47,7 @@ func Routes(cfg Config) []gate.Route {
 	}
 	add("/metrics", promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	routes = append(routes, gate.Route{Method: "GET", Path: "/connections", Serve: func(ctx *fasthttp.RequestCtx) { connections(ctx, cfg.Streams) }})
+	routes = append(routes, gate.Route{Method: "POST", Path: "/backup", Serve: func(ctx *fasthttp.RequestCtx) { backup(ctx, cfg.Backups) }})
 	add("/debug/pprof/", http.HandlerFunc(index))
 	add("/debug/pprof/profile", http.HandlerFunc(pprof.Profile))
 	add("/debug/pprof/symbol", http.HandlerFunc(pprof.Symbol))

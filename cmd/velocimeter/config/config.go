@@ -21,6 +21,7 @@ type Config struct {
 	Market        Market
 	Replay        Replay
 	Store         Store
+	Backup        Backup
 	Engine        Engine
 	Limits        Limits
 	Stream        Stream
@@ -72,6 +73,14 @@ type Store struct {
 	SyncWindow                               time.Duration
 	Ticks, Minutes, FiveMinutes, Hours, Days time.Duration
 	MinFree, Ballast                         int64 // bytes
+}
+
+// Backup configures copies of the store.
+type Backup struct {
+	Dir    string        // "": backups in the data folder
+	Every  time.Duration // 0: only when asked for
+	Keep   int
+	MaxAge time.Duration // 0: however old
 }
 
 // Engine configures the computing core.

@@ -36,10 +36,12 @@ const (
 	ReplayFile
 	RecordFile
 	ExportFile
+	StoreTool  // verify, backup and restore
+	BackupTool // backup
 )
 
 // everything is every command.
-const everything = Serve | MarketServer | ReplayFile | RecordFile | ExportFile
+const everything = Serve | MarketServer | ReplayFile | RecordFile | ExportFile | StoreTool | BackupTool
 
 // Settings returns the table. The slice must not be written to.
 func Settings() []Setting { return table }
@@ -47,7 +49,7 @@ func Settings() []Setting { return table }
 var table = buildTable()
 
 func buildTable() []Setting {
-	all := slices.Concat(serverSettings(), limitSettings(), storeSettings(), providerSettings(), marketSettings(), replaySettings(), engineSettings())
+	all := slices.Concat(serverSettings(), limitSettings(), storeSettings(), backupSettings(), providerSettings(), marketSettings(), replaySettings(), engineSettings())
 	for i := range all {
 		s := &all[i]
 		name := "VELOCIMETER_" + strings.ToUpper(strings.NewReplacer(".", "_").Replace(s.Path))
@@ -63,7 +65,7 @@ func serverSettings() []Setting {
 			set: address(func(c *Config) *string { return &c.Listen }),
 		},
 		{
-			Path: "admin_listen", Flag: "admin-listen", Default: "127.0.0.1:9090", Used: Serve, Help: "address of metrics and profiles; keep it private",
+			Path: "admin_listen", Flag: "admin-listen", Default: "127.0.0.1:9090", Used: Serve | BackupTool, Help: "address of metrics, profiles and backups; keep it private",
 			set: address(func(c *Config) *string { return &c.AdminListen }),
 		},
 		{
@@ -75,7 +77,7 @@ func serverSettings() []Setting {
 			set: text(func(c *Config) *string { return &c.TLS.Key }),
 		},
 		{
-			Path: "data", Flag: "data", Default: "./velocimeter-data", Used: Serve | ExportFile, Help: "folder of the store",
+			Path: "data", Flag: "data", Default: "./velocimeter-data", Used: Serve | ExportFile | StoreTool, Help: "folder of the store",
 			set: text(func(c *Config) *string { return &c.Data }),
 		},
 		{
@@ -163,6 +165,27 @@ func storeSettings() []Setting {
 		{
 			Path: "store.ballast", Default: "64MiB", Used: Serve, Help: "room set aside in the data folder, given up when a write finds no space; 0 for none",
 			set: size(func(c *Config) *int64 { return &c.Store.Ballast }, 0, 1<<40),
+		},
+	}
+}
+
+func backupSettings() []Setting {
+	return []Setting{
+		{
+			Path: "backup.dir", Flag: "backup-dir", Used: Serve | BackupTool, Help: "folder of the backups, best on another disk; backups in the data folder if not set",
+			set: text(func(c *Config) *string { return &c.Backup.Dir }),
+		},
+		{
+			Path: "backup.every", Default: "0", Used: Serve, Help: "time between two backups of the running server; 0: none but those asked for",
+			set: pause(func(c *Config) *time.Duration { return &c.Backup.Every }, time.Minute, 366*24*time.Hour),
+		},
+		{
+			Path: "backup.keep", Default: "7", Used: Serve, Help: "how many backups of a lineage are kept at most; the oldest go first",
+			set: integer(func(c *Config) *int { return &c.Backup.Keep }, 1, 10_000),
+		},
+		{
+			Path: "backup.max_age", Default: "0", Used: Serve, Help: "backups older than this go, but never the newest; 0: however old",
+			set: pause(func(c *Config) *time.Duration { return &c.Backup.MaxAge }, time.Minute, maxRetention),
 		},
 	}
 }
@@ -358,6 +381,21 @@ func duration(at func(*Config) *time.Duration, low, high time.Duration) func(*Co
 			return fmt.Errorf("%s is not in %s…%s", v, low, high)
 		}
 		*at(c) = d
+		return nil
+	}
+}
+
+// pause is a duration that may be 0, for none.
+func pause(at func(*Config) *time.Duration, low, high time.Duration) func(*Config, string) error {
+	some := duration(at, low, high)
+	return func(c *Config, v string) error {
+		if v == "0" {
+			*at(c) = 0
+			return nil
+		}
+		if err := some(c, v); err != nil {
+			return fmt.Errorf("%w; or write 0 for none", err)
+		}
 		return nil
 	}
 }
