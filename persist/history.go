@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -143,6 +144,9 @@ func (p *past) bars(q market.HistoryQuery, end market.Time, page *market.History
 			page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: t})
 		}
 		cursor = t.Add(width)
+		if n := len(page.Points); n == cap(page.Points) {
+			page.Points = slices.Grow(page.Points, growth(n, cursor.Sub(from), to.Sub(from), q.Limit))
+		}
 		page.Points = append(page.Points, r.Point(t))
 		return nil
 	})
@@ -150,6 +154,20 @@ func (p *past) bars(q market.HistoryQuery, end market.Time, page *market.History
 		page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: end})
 	}
 	return err
+}
+
+// firstPoints are those that a page has room for from its first one on.
+const firstPoints = 48
+
+// growth is for how many more points than n a page needs room: as many as the
+// rest of the stretch has if they go on as in what is done of it. Points are
+// large, so copying them over and over would cost more than reading them.
+func growth(n int, done, whole market.Millis, limit int) int {
+	rest := firstPoints
+	if n > 0 && done > 0 {
+		rest = max(rest, int(1.02*float64(n)*float64(whole-done)/float64(done))+8)
+	}
+	return min(rest, limit-n)
 }
 
 func ceil(t market.Time, width market.Millis) market.Time {

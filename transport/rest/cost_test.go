@@ -2,8 +2,11 @@ package rest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/textproto"
 	"strconv"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/transport/gate"
 )
 
@@ -78,6 +82,7 @@ func (c *rawClient) ask(b *testing.B) {
 		b.Fatal(err)
 	}
 	// The request id and Age may change their length: read the header, skip the body.
+	length := 0
 	for {
 		line, err := c.read.ReadSlice('\n')
 		if err != nil {
@@ -86,6 +91,14 @@ func (c *rawClient) ask(b *testing.B) {
 		if len(line) == 2 {
 			break
 		}
+		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			for _, d := range bytes.TrimSpace(value) {
+				length = 10*length + int(d-'0')
+			}
+		}
+	}
+	if _, err := c.read.Discard(length); err != nil {
+		b.Fatal(err)
 	}
 }
 
@@ -107,20 +120,75 @@ func BenchmarkCachedTokens(b *testing.B) {
 }
 
 func benchmarkCached(b *testing.B, coding string) {
-	const round = 200
-	request := "GET /api/v1/tokens?limit=100 HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: " + coding + "\r\n\r\n"
-	board := big(5000)
 	w := &world{t: b}
-	w.board.Store(board)
+	w.board.Store(big(5000))
+	w.againstFloor(b, 200, func(int) string { return ask("/tokens?limit=100", coding) })
+}
+
+// BenchmarkHistoryAnswer is the same for 7 days of one token at 5 minutes, 2,016
+// points: answered from the cache, and computed and encoded for every request.
+// Reading them from the store comes on top of the latter: persist, BenchmarkHistory.
+func BenchmarkHistoryAnswer(b *testing.B) {
+	for _, coding := range []string{"identity", "gzip"} {
+		for _, cached := range []bool{true, false} {
+			b.Run(fmt.Sprintf("%s/cached=%t", coding, cached), func(b *testing.B) { benchmarkHistory(b, coding, cached) })
+		}
+	}
+}
+
+func benchmarkHistory(b *testing.B, coding string, cached bool) {
+	w := &world{t: b}
+	w.board.Store(big(10))
+	from := alignDown(noon, 5*market.Minute)
+	page := &market.HistoryPage{DurableSeq: 800, Points: walk(from, 2016)}
+	past := pastFunc(func(context.Context, market.HistoryQuery) (*market.HistoryPage, error) { return page, nil })
+	w.past.Store(&past)
+	w.againstFloor(b, 20, func(n int) string {
+		if cached {
+			n = 0
+		}
+		// Each is another question, though all begin with the same point.
+		first := from + market.Time(n%int(5*market.Minute))
+		return ask(fmt.Sprintf("/tokens/1/history?granularity=5m&limit=10000&from=%d&to=%d", first, from.Add(7*market.Day)), coding)
+	})
+}
+
+// walk makes points as a market does, with as many digits as the store keeps.
+func walk(from market.Time, n int) (points []market.Point) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	price, volume := int64(64_000_00000), int64(23_456_7)
+	number := market.NewDecimal
+	for i := range n {
+		bar := func(v, spread int64, exp int8) market.Bar {
+			d := func() market.Decimal { return number(v+rng.Int64N(spread), exp) }
+			return market.Bar{Open: d(), High: d(), Low: d(), Close: d(), Mean: d()}
+		}
+		price += rng.Int64N(2001) - 1000
+		volume += rng.Int64N(21) - 10
+		points = append(points, market.Point{
+			Time: from.Add(market.Millis(i) * 5 * market.Minute), Seq: uint64(i), Count: 5, VWAP: number(price, -3), Price: bar(price, 900, -3),
+			Cap: bar(volume*9, 9, 6), Volume: bar(volume, 9, 5), Velocity: bar(24_000_000+rng.Int64N(90_000), 9000, -9),
+		})
+	}
+	return points
+}
+
+func ask(target, coding string) string {
+	return "GET /api/v1" + target + " HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: " + coding + "\r\n\r\n"
+}
+
+// againstFloor compares the CPU of rounds of requests, the n-th of which is
+// request(n), with that of as many constant answers.
+func (w *world) againstFloor(b *testing.B, round int, request func(n int) string) {
 	api := New(Config{Boards: w, History: w})
 	server, err := gate.New(gate.Config{}, api.Routes()...)
 	if err != nil {
 		b.Fatal(err)
 	}
-	ours := dial(b, server.Serve, request)
+	ours := dial(b, server.Serve, request(0))
 	header, length := ours.learn(b)
 	body := fill(length)
-	floor := dial(b, constant(header, body).Serve, request)
+	floor := dial(b, constant(header, body).Serve, request(0))
 	if _, n := floor.learn(b); n != length {
 		b.Fatalf("the floor answers %d bytes, not %d", n, length)
 	}
@@ -132,8 +200,8 @@ func benchmarkCached(b *testing.B, coding string) {
 	var spent, spentFloor time.Duration
 	rounds := 0
 	for b.Loop() {
-		spent += ours.round(b, round, length)
-		spentFloor += floor.round(b, round, length)
+		spent += ours.round(b, rounds, round, request)
+		spentFloor += floor.round(b, rounds, round, request)
 		rounds += round
 	}
 	b.ReportMetric(float64(spent.Nanoseconds())/float64(rounds), "cpu-ns/req")
@@ -143,13 +211,15 @@ func benchmarkCached(b *testing.B, coding string) {
 }
 
 // round asks n times and returns the CPU time of the whole process for it.
-func (c *rawClient) round(b *testing.B, n, length int) time.Duration {
+func (c *rawClient) round(b *testing.B, first, n int, request func(n int) string) time.Duration {
+	requests := make([][]byte, n)
+	for i := range requests {
+		requests[i] = []byte(request(first + i))
+	}
 	start := cpuTime()
-	for range n {
+	for i := range n {
+		c.request = requests[i]
 		c.ask(b)
-		if _, err := c.read.Discard(length); err != nil {
-			b.Fatal(err)
-		}
 	}
 	return cpuTime() - start
 }
