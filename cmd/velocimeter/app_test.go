@@ -68,7 +68,7 @@ func lookup(env map[string]string) func(string) (string, bool) {
 
 // freePort returns an address that nobody listens on. Port 0 is no setting: a
 // server whose address is not known is of no use.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

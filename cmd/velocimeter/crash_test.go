@@ -21,19 +21,20 @@ import (
 
 // child is the program in a process of its own, to be killed.
 type child struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
+	public string
 	admin  string
 	log    lockedBuffer
 	client *http.Client
 	ended  chan error
 }
 
-func startChild(ctx context.Context, t *testing.T, data string, args ...string) *child {
+func startChild(ctx context.Context, t testing.TB, data string, args ...string) *child {
 	t.Helper()
 	public, admin := freePort(t), freePort(t)
 	args = append([]string{"serve", "--listen", public, "--admin-listen", admin, "--data", data}, args...)
-	c := &child{t: t, admin: "http://" + admin, ended: make(chan error, 1), client: &http.Client{Transport: &http.Transport{}}}
+	c := &child{t: t, public: "http://" + public, admin: "http://" + admin, ended: make(chan error, 1), client: &http.Client{Transport: &http.Transport{}}}
 	c.cmd = exec.CommandContext(ctx, os.Args[0], args...)
 	c.cmd.Env = append(os.Environ(), "TEST_VELOCIMETER_MAIN=1", "CMC_API_KEY=", "GORACE=halt_on_error=1")
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
