@@ -22,6 +22,9 @@ var (
 	ErrClosed = errors.New("store is closed")
 	// ErrAbsent says that there is no such data folder or lineage to read.
 	ErrAbsent = errors.New("no such store")
+	// ErrGone says that the store's folder is not where it was: what is written
+	// goes nowhere.
+	ErrGone = errors.New("the store's folder is gone")
 	// ErrReadOnly says that the store was opened to be read only.
 	ErrReadOnly = errors.New("store is open for reading only")
 	// ErrOptions marks options that make no sense.

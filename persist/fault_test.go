@@ -372,3 +372,25 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Nothing is durable in a folder that somebody removed.
+func TestRemovedFolder(t *testing.T) {
+	mem := vfs.NewMem()
+	o := testOptions(mem)
+	var fatal error
+	o.Fatal = func(err error) { fatal = err }
+	s := mustOpen(t, o)
+	m := newMaker(3, 3)
+	if err := errors.Join(s.Reserve(100), s.Append(m.step(1, market.Second)), mem.RemoveAll("/data/live")); err != nil {
+		t.Fatal(err)
+	}
+	if seq, err := s.Commit(); !errors.Is(err, ErrGone) || !errors.Is(err, ErrFatal) || !errors.Is(fatal, ErrGone) {
+		t.Errorf("committed %d: %v, told %v", seq, err, fatal)
+	}
+	if err := s.Append(m.step(2, market.Second)); !errors.Is(err, ErrFatal) {
+		t.Errorf("append: %v", err)
+	}
+	if err := s.Close(); !errors.Is(err, ErrFatal) {
+		t.Errorf("close: %v", err)
+	}
+}

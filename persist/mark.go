@@ -33,6 +33,8 @@ type promise struct {
 
 // marker writes promises. It belongs to the writer.
 type marker struct {
+	fs   vfs.FS
+	path string
 	file vfs.File
 	last promise
 }
@@ -49,7 +51,7 @@ func openMarker(fs vfs.FS, dir string, readOnly bool) (m *marker, known bool, er
 	if err != nil {
 		return nil, false, fmt.Errorf("cannot open %q: %w", path, err)
 	}
-	m = &marker{file: f}
+	m = &marker{fs: fs, path: path, file: f}
 	b := make([]byte, (markSlots-1)*markStride+markBytes)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -84,8 +86,12 @@ func parsePromise(b []byte) (p promise, ok bool) {
 	return promise{generation: le.Uint64(payload), durable: le.Uint64(payload[8:]), reserved: le.Uint64(payload[16:]), clean: payload[24] == 1}, true
 }
 
-// write makes a promise durable.
+// write makes a promise durable. A promise in a file that has no name any more
+// is worth nothing: someone removed the folder, or moved it.
 func (m *marker) write(durable, reserved uint64, clean bool) error {
+	if _, err := m.fs.Stat(m.path); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %q was removed or moved", ErrGone, m.fs.PathDir(m.path))
+	}
 	p := promise{generation: m.last.generation + 1, durable: durable, reserved: reserved, clean: clean}
 	le := binary.LittleEndian
 	b := le.AppendUint64(record.Begin(make([]byte, 0, markBytes)), p.generation)

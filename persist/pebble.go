@@ -73,7 +73,10 @@ func (h *health) Errorf(format string, args ...any) {
 // relies on it not to return: anything but a failed commit parks its goroutine
 // here for ever, because going on after a failed manifest write loses files.
 func (h *health) Fatalf(format string, args ...any) {
-	message := fmt.Sprintf(format, args...)
+	message, details, _ := strings.Cut(fmt.Sprintf(format, args...), "\n")
+	if details != "" { // where in pebble it happened
+		h.log.Debug("storage failed", "error", message, "details", details)
+	}
 	mine := strings.HasPrefix(message, commitFailure)
 	if !mine {
 		h.parked.Store(true)

@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -89,6 +91,8 @@ func storeError(dir string, err error) error {
 		return exitWith(exitTemporary, fmt.Errorf("cannot open data folder %q: %w", dir, err))
 	case errors.Is(err, persist.ErrOptions):
 		return exitWith(exitConfig, err)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR):
+		return exitWith(exitConfig, fmt.Errorf("cannot open data folder %q: %w; set data to a folder that can be written to", dir, err))
 	}
 	return exitWith(exitIO, fmt.Errorf("cannot open data folder %q: %w", dir, err))
 }

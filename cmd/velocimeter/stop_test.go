@@ -114,3 +114,34 @@ func TestDoubledSignalStopsInOrder(t *testing.T) {
 		t.Errorf("exit %d; log:\n%s", code, kid.log.String())
 	}
 }
+
+// A server whose folder is removed says so and ends: it could not keep what it
+// promises to.
+func TestRemovedFolderEndsTheServer(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	kid := startChild(t.Context(), t, data, "--market-tokens", "20", "--market-tick", "20ms")
+	kid.until("a tick", func() bool {
+		seq, ok := kid.gauge("velocimeter_market_seq")
+		return ok && seq > 3
+	})
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	err := <-kid.ended
+	if kid.cmd.ProcessState.ExitCode() != exitIO || !strings.Contains(kid.log.String(), "was removed or moved") {
+		t.Errorf("%v:\n%s", err, kid.log.String())
+	}
+}
+
+func TestFolderThatCannotBe(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, data := range []string{file, filepath.Join(file, "data")} {
+		o := runApp(t.Context(), nil, "serve", "--data", data, "--listen", freePort(t), "--admin-listen", freePort(t))
+		if o.code != exitConfig || !strings.Contains(o.stderr, data) || !strings.Contains(o.stderr, "set data to a folder") {
+			t.Errorf("%s: exit %d, %s", data, o.code, o.stderr)
+		}
+	}
+}
