@@ -7,6 +7,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // crasher takes a picture of the disk at its n-th operation, as a power cut
@@ -53,12 +55,12 @@ func TestPowerCut(t *testing.T) {
 		seeds = 4
 	}
 	for seed := range uint64(seeds) {
-		crashes(t, seed)
+		crashes(t, seed, testKeys(t, seed%2 == 1))
 	}
 }
 
 // crashes cuts the power several times in a row, some of them while the store opens.
-func crashes(t *testing.T, seed uint64) {
+func crashes(t *testing.T, seed uint64, keys *sealed.Keys) {
 	t.Helper()
 	defer func() {
 		if t.Failed() {
@@ -73,6 +75,7 @@ func crashes(t *testing.T, seed uint64) {
 		c := &crasher{mem: mem, rng: rand.New(rand.NewPCG(rng.Uint64(), 3)), left: 1 + rng.IntN(400), used: highest}
 		c.committed = promised
 		w.o = testOptions(errorfs.Wrap(mem, c))
+		w.o.Keys = keys
 		w.open()
 		rec := w.s.Recovery()
 		if rec.DurableSeq < promised || rec.NextSeq <= highest || len(rec.Damage) != 0 {
@@ -129,7 +132,9 @@ func (w *walk) untilCrash(c *crasher) map[uint64]int {
 func (w *walk) afterCrash(c *crasher, states map[uint64]int) {
 	w.t.Helper()
 	copied := c.after.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: c.rng})
-	s := mustOpen(w.t, testOptions(copied))
+	o := testOptions(copied)
+	o.Keys = w.o.Keys
+	s := mustOpen(w.t, o)
 	rec := s.Recovery()
 	if err := s.Close(); err != nil {
 		w.t.Fatal(err)

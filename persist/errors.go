@@ -1,6 +1,10 @@
 package persist
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/velocimeter/velocimeter/persist/sealed"
+)
 
 // Errors of the store.
 var (
@@ -27,6 +31,8 @@ var (
 	ErrGone = errors.New("the store's folder is gone")
 	// ErrReadOnly says that the store was opened to be read only.
 	ErrReadOnly = errors.New("store is open for reading only")
+	// ErrKey says that Options.Keys are not those of the store: nothing was changed.
+	ErrKey = sealed.ErrKey
 	// ErrOptions marks options that make no sense.
 	ErrOptions = errors.New("bad store options")
 )

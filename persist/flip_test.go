@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	flips = flag.Int("flips", 60, "bits that TestBitFlips flips, one at a time")
+	flips = flag.Int("flips", 60, "bits that TestBitFlips flips, one at a time, half of them in an encrypted store")
 	cuts  = flag.Int("cuts", 20, "seeds of TestPowerCut, five power cuts each")
 )
 
@@ -118,10 +118,13 @@ func (p *picture) against(truth *picture) string {
 // TestBitFlips flips one bit of any file of a closed or killed store: it is found
 // out, or changes nothing that is read.
 func TestBitFlips(t *testing.T) {
-	for _, killed := range []bool{false, true} {
+	for n := range 4 {
+		killed, keys := n%2 == 1, testKeys(t, n >= 2)
 		rng := rand.New(rand.NewPCG(11, 1))
 		mem := vfs.NewCrashableMem()
-		w := newWalk(t, 7, testOptions(mem), 6)
+		o := testOptions(mem)
+		o.Keys = keys
+		w := newWalk(t, 7, o, 6)
 		for i := range 400 {
 			w.append([]market.Millis{market.Second, market.Minute, 7 * market.Minute}[i/50%3])
 			switch {
@@ -154,14 +157,14 @@ func TestBitFlips(t *testing.T) {
 		}
 		files := filesOf(t, base, w.o.Dir)
 		found := map[string]int{}
-		n := *flips / 2
+		n := *flips / 4
 		if testing.Short() {
 			n = min(n, 8)
 		}
 		for n := range n {
-			flipOne(t, w, base, files, truth, rng, found, fmt.Sprintf("killed %v, flip %d", killed, n))
+			flipOne(t, w, base, files, truth, rng, found, fmt.Sprintf("killed %v, %v, flip %d", killed, keys.IDs(), n))
 		}
-		t.Logf("killed %v: %v of %d files", killed, found, len(files))
+		t.Logf("killed %v, %v: %v of %d files", killed, keys.IDs(), found, len(files))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/persist/record"
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // maker makes ticks the way the engine does, from a random walk per token.
@@ -329,6 +330,24 @@ func testOptions(fs vfs.FS) Options {
 	// Long enough that the model's history stays; retention has its own test.
 	keep := Retention{Minute: 9999 * market.Day, Five: 9999 * market.Day, Hour: 9999 * market.Day}
 	return Options{Retention: keep, Dir: "/data", Lineage: "live", FS: fs, MemTableBytes: 256 << 10, CacheBytes: 1 << 20}
+}
+
+// testKeys returns a new key, or none.
+func testKeys(t testing.TB, some bool) *sealed.Keys {
+	t.Helper()
+	if !some {
+		return nil
+	}
+	return parseKeys(t, sealed.NewKey())
+}
+
+func parseKeys(t testing.TB, text string) *sealed.Keys {
+	t.Helper()
+	keys, err := sealed.ParseKeys(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }
 
 func mustOpen(t testing.TB, o Options) *Store {

@@ -90,7 +90,7 @@ func setAside(o *Options) (target string, err error) {
 
 // epochOf reads the epoch of a lineage without changing it.
 func epochOf(o *Options, dir string) string {
-	db, err := openStill(o.FS, dir)
+	db, err := openStill(o.FS, dir, o.Keys)
 	if err != nil {
 		o.Logger.Warn("cannot read the epoch of a lineage", "lineage", o.Lineage, "error", err)
 		return "unknown"

@@ -122,7 +122,7 @@ func (s *Store) promised(durable uint64, clean bool) error {
 
 // openMark reads the promises of the process before.
 func (s *Store) openMark(dir string) error {
-	m, known, err := openMarker(s.opts.FS, dir, s.readOnly)
+	m, known, err := openMarker(s.layer.Over(s.opts.FS), dir, s.readOnly)
 	if m == nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // Options says where the store is and what it keeps. Zero values mean the defaults.
@@ -45,6 +46,8 @@ type Options struct {
 	DiskFull func()
 	// FS is the file system; the machine's own by default.
 	FS vfs.FS
+	// Keys encrypt the lineage's files; nil for plain ones.
+	Keys *sealed.Keys
 }
 
 // Retention is how long each kind of history is kept. Rows are dropped by whole

@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // commitFailure begins pebble's report of a failed commit. It comes from the
@@ -122,9 +124,10 @@ func (h *health) diskFull() {
 	}
 }
 
-func pebbleOptions(o *Options, h *health, cache *pebble.Cache) *pebble.Options {
+func pebbleOptions(o *Options, h *health, cache *pebble.Cache, layer *sealed.Layer) *pebble.Options {
 	p := &pebble.Options{
-		FS: vfs.OnDiskFull(ordered{o.FS}, h.diskFull),
+		// A write that is repeated must not be encrypted twice: the layer is on top.
+		FS: layer.Over(vfs.OnDiskFull(ordered{o.FS}, h.diskFull)),
 		// From FormatWALSyncChunks on a damaged log is told from a torn tail.
 		FormatMajorVersion:          pebble.FormatNewest,
 		Cache:                       cache,

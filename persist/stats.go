@@ -41,6 +41,10 @@ type Stats struct {
 	Paused           bool   // there is no space for history
 	LastError        error
 
+	Encrypted   bool  // new files are
+	OldKeyFiles int64 // that need a key other than the first, and what they take
+	OldKeyBytes int64
+
 	// Estimated bytes on disk.
 	JournalBytes, MinuteBytes, FiveBytes, HourBytes, DayBytes uint64
 	StateBytes, WindowBytes                                   uint64
@@ -61,6 +65,8 @@ func (s *Store) Stats() Stats {
 		BackgroundErrors: s.h.background.Load(), DiskFull: s.h.full.Load(),
 		FreeBytes: s.space.free.Load(), Paused: s.space.low.Load(),
 	}
+	st.Encrypted = s.layer.Encrypts()
+	st.OldKeyFiles, st.OldKeyBytes = s.rotate.left()
 	d := s.durable.Load()
 	st.DurableSeq, st.DurableTime = d.seq, d.at
 	st.AppendedSeq = max(c.appended.Load(), d.seq)

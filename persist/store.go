@@ -16,6 +16,7 @@ import (
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/persist/record"
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // Store is one lineage on disk. History and Stats may be called at any time, and
@@ -29,6 +30,8 @@ type Store struct {
 	db     *pebble.DB
 	h      *health
 	space  *space
+	layer  *sealed.Layer // nil where the files are plain
+	rotate *rotation     // nil where no file needs an old key
 	mark   *marker
 	before *promise // of the process before; nil where nothing is known
 	rec    Recovery
@@ -91,7 +94,8 @@ var epochText = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
 // Open opens or creates a lineage and recovers it; Recovery tells what was
 // found. Errors: ErrOptions (nothing was touched), ErrLocked (nothing was
-// changed), ErrFormat, ErrCorrupt where even the meta records are unreadable.
+// changed), ErrKey (likewise), ErrFormat, ErrCorrupt where even the meta records are
+// unreadable.
 func Open(o Options) (*Store, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -164,14 +168,15 @@ func (s *Store) start() error {
 	}
 	s.cache = pebble.NewCache(s.opts.CacheBytes)
 	dir := s.opts.FS.PathJoin(s.opts.Dir, s.opts.Lineage)
-	options := pebbleOptions(&s.opts, s.h, s.cache)
+	var err error
+	if s.layer, err = sealed.Open(s.opts.FS, dir, s.opts.Keys); err != nil {
+		return fmt.Errorf("cannot open store %q: %w", dir, sealedError(err))
+	}
+	options := pebbleOptions(&s.opts, s.h, s.cache, s.layer)
 	options.ReadOnly = s.readOnly
 	db, err := pebble.Open(dir, options)
 	if err != nil {
-		if pebble.IsCorruptionError(err) {
-			err = errors.Join(ErrCorrupt, err)
-		}
-		return fmt.Errorf("cannot open store %q: %w", dir, err)
+		return fmt.Errorf("cannot open store %q: %w", dir, sealedError(err))
 	}
 	s.db = db
 	s.batch = db.NewBatch()
@@ -186,7 +191,15 @@ func (s *Store) start() error {
 	if err := s.recover(); err != nil {
 		return fmt.Errorf("cannot recover store %q: %w", dir, err)
 	}
-	return nil
+	return s.startRotation(dir)
+}
+
+// sealedError marks what says that a file is damaged.
+func sealedError(err error) error {
+	if pebble.IsCorruptionError(err) {
+		return errors.Join(ErrCorrupt, err)
+	}
+	return err
 }
 
 // Close commits what is open, notes that nothing is missing, and lets go of the
@@ -202,6 +215,7 @@ func (s *Store) Close() error { return s.end(s.seal) }
 func (s *Store) Abandon() error { return s.end(func() error { return nil }) }
 
 func (s *Store) end(last func() error) error {
+	s.rotate.stop()
 	s.writer.Lock()
 	defer s.writer.Unlock()
 	s.mu.Lock()

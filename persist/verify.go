@@ -14,6 +14,7 @@ import (
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/persist/record"
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // Checks decode what the store keeps for others and cannot read itself. A nil
@@ -28,7 +29,8 @@ type Checks struct {
 type VerifyOptions struct {
 	Dir    string // folder of a lineage, or a backup
 	Checks Checks
-	FS     vfs.FS // the machine's own by default
+	FS     vfs.FS       // the machine's own by default
+	Keys   *sealed.Keys // of its files; nil for plain ones
 }
 
 // ErrNoStore says that a folder holds no lineage and no backup.
@@ -119,13 +121,17 @@ func (still) ReuseForWrite(string, string, vfs.DiskWriteCategory) (vfs.File, err
 
 // openStill opens a store for reading. Whoever calls it holds the store's lock,
 // or knows that nobody else has the folder.
-func openStill(files vfs.FS, dir string) (db *pebble.DB, err error) {
+func openStill(files vfs.FS, dir string, keys *sealed.Keys) (db *pebble.DB, err error) {
 	defer func() { // a damaged list of files can bring pebble down
 		if r := recover(); r != nil {
 			db, err = nil, fmt.Errorf("%w: %v", ErrCorrupt, r)
 		}
 	}()
-	return pebble.Open(dir, &pebble.Options{FS: still{files}, ReadOnly: true, ErrorIfNotExists: true, Logger: quiet{}})
+	layer, err := sealed.Open(files, dir, keys)
+	if err != nil {
+		return nil, sealedError(err)
+	}
+	return pebble.Open(dir, &pebble.Options{FS: layer.Over(still{files}), ReadOnly: true, ErrorIfNotExists: true, Logger: quiet{}})
 }
 
 // verifier walks one store.
@@ -158,7 +164,7 @@ type minuteSpan struct {
 
 // store opens the store and walks it.
 func (v *verifier) store() {
-	db, err := openStill(v.o.FS, v.o.Dir)
+	db, err := openStill(v.o.FS, v.o.Dir, v.o.Keys)
 	if errors.Is(err, os.ErrPermission) {
 		v.err = err
 		return
