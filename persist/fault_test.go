@@ -16,6 +16,7 @@ import (
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/persist/record"
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // spoil flips a bit of a stored value.
@@ -289,7 +290,7 @@ func TestReadersBesideWriter(t *testing.T) {
 // A failed sync ends the store: nothing is promised afterwards, and reopening
 // finds everything that was promised before.
 func TestFailedSync(t *testing.T) {
-	f := func(nth int32) bool {
+	f := func(nth int32, keys *sealed.Keys) bool {
 		t.Helper()
 		mem := vfs.NewCrashableMem()
 		var count, hits atomic.Int32
@@ -304,6 +305,7 @@ func TestFailedSync(t *testing.T) {
 			return errorfs.ErrInjected
 		})
 		o := testOptions(errorfs.Wrap(mem, inject))
+		o.Keys = keys
 		var fatal error
 		o.Fatal = func(err error) { fatal = err }
 		s, err := Open(o)
@@ -325,23 +327,32 @@ func TestFailedSync(t *testing.T) {
 		if hits.Load() > 0 && err != nil && (!errors.Is(err, ErrFatal) || fatal == nil || s.Stats().LastError == nil) {
 			t.Fatalf("operation %d failed: %v, fatal %v", nth, err, fatal)
 		}
-		after := mem.CrashClone(vfs.CrashCloneCfg{})
-		again := mustOpen(t, testOptions(after))
+		o.FS = mem.CrashClone(vfs.CrashCloneCfg{})
+		again := mustOpen(t, o)
 		defer func() { _ = again.Close() }()
 		if rec := again.Recovery(); rec.DurableSeq < promised || len(rec.Damage) != 0 {
 			t.Fatalf("operation %d failed: durable %d, promised %d", nth, rec.DurableSeq, promised)
 		}
 		return hits.Load() > 0
 	}
-	for n := int32(0); f(n); n++ {
-		if n > 500 {
-			t.Fatal("no clean run")
+	for _, keys := range []*sealed.Keys{nil, testKeys(t, true)} {
+		for n := int32(0); f(n, keys); n++ {
+			if n > 500 {
+				t.Fatal("no clean run")
+			}
 		}
 	}
 }
 
 // A full disk is reported and waited out; nothing is lost.
 func TestDiskFull(t *testing.T) {
+	for _, encrypted := range []bool{false, true} {
+		diskFull(t, testKeys(t, encrypted))
+	}
+}
+
+func diskFull(t *testing.T, keys *sealed.Keys) {
+	t.Helper()
 	var left atomic.Int32
 	left.Store(2)
 	o := testOptions(errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
@@ -350,6 +361,7 @@ func TestDiskFull(t *testing.T) {
 		}
 		return nil
 	})))
+	o.Keys = keys
 	var told atomic.Int32
 	o.DiskFull = func() { told.Add(1) }
 	w := newWalk(t, 3, o, 5)

@@ -50,8 +50,10 @@ func histories(t *testing.T, s *Store, ids []market.ID) (pages []*market.History
 // A reader shows what the next start shows, after any stop, and leaves every
 // file as it was.
 func TestReadOnly(t *testing.T) {
-	for _, clean := range []bool{true, false} {
+	for n := range 4 {
+		clean := n%2 == 0
 		o := testOptions(vfs.Default)
+		o.Keys = testKeys(t, n >= 2)
 		o.Dir = t.TempDir()
 		w := newWalk(t, 5, o, 6)
 		for n := range 400 {

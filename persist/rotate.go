@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs/atomicfs"
 
 	"github.com/velocimeter/velocimeter/persist/record"
 	"github.com/velocimeter/velocimeter/persist/sealed"
@@ -84,14 +87,14 @@ func (s *Store) rewriteAll(ctx context.Context, dir string) {
 			return
 		case <-timer.C:
 		}
-		old, tables, err := s.layer.Old(s.opts.FS, dir)
+		old, names, err := s.layer.Old(s.opts.FS, dir)
 		if err == nil {
 			s.rotate.set(old)
 			if old.Count == 0 {
 				s.log.Info("no file needs an old key any more: all but the first may leave the key file")
 				return
 			}
-			err = s.rewriteSome(ctx, tables)
+			err = errors.Join(s.rewriteSome(ctx, names), s.dropManifests(dir, names))
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("cannot rewrite files that need an old key", "error", err)
@@ -128,6 +131,24 @@ func (s *Store) rewriteSome(ctx context.Context, names []string) error {
 	for _, key := range keys {
 		if err := s.db.Compact(ctx, key, append(bytes.Clone(key), 0), false); err != nil {
 			return fmt.Errorf("cannot compact: %w", err)
+		}
+	}
+	return nil
+}
+
+// dropManifests removes the old manifests among files that need an old key. Pebble
+// keeps one behind the current one and never reads it.
+func (s *Store) dropManifests(dir string, names []string) error {
+	current, err := atomicfs.ReadMarker(s.opts.FS, dir, "manifest")
+	if err != nil || current == "" {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "MANIFEST-") || name == current {
+			continue
+		}
+		if err := s.opts.FS.Remove(s.opts.FS.PathJoin(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("cannot remove an old manifest: %w", err)
 		}
 	}
 	return nil

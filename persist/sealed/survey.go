@@ -82,9 +82,9 @@ func (k *Keys) lacks(name string, id keyID) error {
 	return fmt.Errorf("%w: %q is encrypted with the key %s, and there are only %s; add that key as a further line of the key file", ErrKey, name, id, strings.Join(k.ids, ", "))
 }
 
-// Old counts the files that the first key does not read: with none left, the
-// others may go.
-func (l *Layer) Old(fs vfs.FS, dir string) (old Files, tables []string, err error) {
+// Old counts and names the files that the first key does not read: with none left,
+// the others may go.
+func (l *Layer) Old(fs vfs.FS, dir string) (old Files, names []string, err error) {
 	all, err := survey(fs, dir)
 	if err != nil {
 		return old, nil, err
@@ -93,12 +93,10 @@ func (l *Layer) Old(fs vfs.FS, dir string) (old Files, tables []string, err erro
 		if l.old(&f) {
 			old.Count++
 			old.Bytes += f.size
-			if kindOf(f.name) == kindTable {
-				tables = append(tables, f.name)
-			}
+			names = append(names, f.name)
 		}
 	}
-	return old, tables, nil
+	return old, names, nil
 }
 
 func (l *Layer) old(f *found) bool {
