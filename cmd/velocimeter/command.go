@@ -39,7 +39,7 @@ func (a *app) command() *cobra.Command {
 		return usageError("%w; `%s --help` lists the flags", err, cmd.CommandPath())
 	})
 	root.AddCommand(a.serveCommand(), a.marketCommand(), a.replayCommand(), a.recordCommand(), a.exportCommand(),
-		a.verifyCommand(), a.backupCommand(), a.restoreCommand(), a.configCommand(), a.versionCommand())
+		a.verifyCommand(), a.backupCommand(), a.restoreCommand(), a.storeKeyCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 

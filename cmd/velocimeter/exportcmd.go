@@ -130,7 +130,7 @@ func (a *app) export(ctx context.Context, c *config.Loaded, j *exportJob) (err e
 		return err
 	}
 	store, err := persist.OpenReadOnly(persist.Options{
-		Dir: c.Data, Lineage: j.lineage, Logger: a.logger(c.Log), Retention: retention(c.Store),
+		Dir: c.Data, Lineage: j.lineage, Logger: a.logger(c.Log), Retention: retention(c.Store), Keys: c.StoreKeys,
 	})
 	if err != nil {
 		return exportError(c.Data, err)

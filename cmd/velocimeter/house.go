@@ -63,7 +63,7 @@ func (a *app) openHouse(c *config.Loaded, f *feed, log *slog.Logger) (*house, er
 	h := &house{cfg: c, log: log, feed: f, metrics: prometheus.NewRegistry(), fatal: make(chan error, 1), hubDone: make(chan struct{})}
 	store, err := persist.Open(persist.Options{
 		Dir: c.Data, Lineage: f.lineage, Fresh: c.Replay.FromStart, Logger: log, Retention: retention(c.Store),
-		MinFreeBytes: c.Store.MinFree, BallastBytes: c.Store.Ballast,
+		MinFreeBytes: c.Store.MinFree, BallastBytes: c.Store.Ballast, Keys: c.StoreKeys,
 		Fatal: func(err error) {
 			select {
 			case h.fatal <- err:
@@ -89,7 +89,7 @@ func storeError(dir string, err error) error {
 	switch {
 	case errors.Is(err, persist.ErrLocked):
 		return exitWith(exitTemporary, fmt.Errorf("cannot open data folder %q: %w", dir, err))
-	case errors.Is(err, persist.ErrOptions):
+	case errors.Is(err, persist.ErrOptions), errors.Is(err, persist.ErrKey):
 		return exitWith(exitConfig, err)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR):
 		return exitWith(exitConfig, fmt.Errorf("cannot open data folder %q: %w; set data to a folder that can be written to", dir, err))

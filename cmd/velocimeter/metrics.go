@@ -81,6 +81,9 @@ func (h *house) storeMetrics() []prometheus.Collector {
 		h.counter("velocimeter_storage_disk_full_total", "Writes that found no space.", func() float64 { return float64(h.store.Stats().DiskFull) }),
 		h.gauge("velocimeter_storage_free_bytes", "Free space of the disk, as last seen; 0 where that cannot be told.", nil, func() float64 { return float64(h.store.Stats().FreeBytes) }),
 		h.gauge("velocimeter_storage_paused", "1 while history is paused because the disk is nearly full.", nil, func() float64 { return truth(h.store.Stats().Paused) }),
+		h.gauge("velocimeter_storage_encrypted", "1 where the store's new files are encrypted.", nil, func() float64 { return truth(h.store.Stats().Encrypted) }),
+		h.gauge("velocimeter_storage_old_key_files", "Files that need a key other than the first, or are plain though there is one; rewritten in the background.", nil, func() float64 { return float64(h.store.Stats().OldKeyFiles) }),
+		h.gauge("velocimeter_storage_old_key_bytes", "What these files take.", nil, func() float64 { return float64(h.store.Stats().OldKeyBytes) }),
 		h.counter("velocimeter_storage_damaged_total", "Stored values that failed their checks.", func() float64 { return float64(h.store.Stats().Damaged) }),
 	}
 }

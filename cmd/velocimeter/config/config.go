@@ -73,6 +73,7 @@ type Store struct {
 	SyncWindow                               time.Duration
 	Ticks, Minutes, FiveMinutes, Hours, Days time.Duration
 	MinFree, Ballast                         int64 // bytes
+	KeyFile, Key                             string
 }
 
 // Backup configures copies of the store.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // Value is a raw value and where it came from.
@@ -33,6 +35,7 @@ type Loaded struct {
 	Config
 	Values      map[string]Value // by Setting.Path
 	Certificate *tls.Certificate // of the public listener; nil for plain
+	StoreKeys   *sealed.Keys     // nil for a plain store
 }
 
 // ErrInvalid is what every error of Load is, for errors.Is.
@@ -139,6 +142,9 @@ func (l *Loaded) crossCheck() (problems []error) {
 		}
 		bad(path, "%v", err)
 	}
+	if path, err := l.loadStoreKeys(); err != nil {
+		bad(path, "%v", err)
+	}
 	if l.Engine.TrendOff > l.Engine.TrendOn {
 		bad("engine.trend_off", "%v is above engine.trend_on, %v", l.Engine.TrendOff, l.Engine.TrendOn)
 	}
@@ -172,6 +178,30 @@ func (l *Loaded) loadCertificate() error {
 	return nil
 }
 
+// loadStoreKeys reads the keys of the store from where they are, which it returns
+// for the error.
+func (l *Loaded) loadStoreKeys() (path string, err error) {
+	text, path := l.Store.Key, "store.key"
+	if name := l.Store.KeyFile; name != "" {
+		path = "store.key_file"
+		if text != "" {
+			return path, errors.New("store.key is set too; one of them is enough")
+		}
+		data, mode, err := readBounded(name)
+		if err != nil {
+			return path, fmt.Errorf("cannot read %q: %w", name, err)
+		}
+		if !l.AllowInsecurePermissions && insecure(mode) {
+			return path, fmt.Errorf("others can read %q (mode %04o): chmod 600 %s, or set allow_insecure_permissions: true", name, mode, name)
+		}
+		text = string(data)
+	} else if text == "" {
+		return path, nil
+	}
+	l.StoreKeys, err = sealed.ParseKeys(text)
+	return path, err
+}
+
 // Origins lists every setting with its effective value and origin, ready to
 // print; secrets are masked.
 func (l *Loaded) Origins() []string {
@@ -187,14 +217,19 @@ func (l *Loaded) Origins() []string {
 			continue
 		}
 		if s.Secret && v.Text != "" {
-			v.Text = mask(v.Text)
+			v.Text = s.masked(v.Text)
 		}
 		lines = append(lines, fmt.Sprintf("%-*s  %-36s # %s", width+1, s.Path+":", yamlText(v.Text), v.Origin))
 	}
 	return lines
 }
 
-func mask(list string) string {
+// masked keeps the ends of keys, by which they are known elsewhere; a key of the
+// store has no end to spare.
+func (s *Setting) masked(list string) string {
+	if s.Path == "store.key" {
+		return "***"
+	}
 	keys := strings.Split(list, ",")
 	for i, k := range keys {
 		keys[i] = "***"

@@ -89,7 +89,7 @@ func serverSettings() []Setting {
 			set: choice(func(c *Config) *string { return &c.Log.Format }, "auto", "text", "json"),
 		},
 		{
-			Path: "allow_insecure_permissions", Default: "false", Bool: true, Used: Serve | RecordFile, Help: "let others read a configuration file that holds keys",
+			Path: "allow_insecure_permissions", Default: "false", Bool: true, Used: Serve | RecordFile | ExportFile | StoreTool, Help: "let others read a configuration or key file that holds keys",
 			set: boolean(func(c *Config) *bool { return &c.AllowInsecurePermissions }),
 		},
 	}
@@ -165,6 +165,14 @@ func storeSettings() []Setting {
 		{
 			Path: "store.ballast", Default: "64MiB", Used: Serve, Help: "room set aside in the data folder, given up when a write finds no space; 0 for none",
 			set: size(func(c *Config) *int64 { return &c.Store.Ballast }, 0, 1<<40),
+		},
+		{
+			Path: "store.key_file", Flag: "store-key-file", Used: Serve | ExportFile | StoreTool, Help: "file of the keys that the store is encrypted with, one a line: the first for new files, the others to read older ones; `velocimeter store-key` makes one",
+			set: text(func(c *Config) *string { return &c.Store.KeyFile }),
+		},
+		{
+			Path: "store.key", Secret: true, Used: Serve | ExportFile | StoreTool, Help: "the same keys themselves, separated by commas or lines, instead of a file",
+			set: text(func(c *Config) *string { return &c.Store.Key }),
 		},
 	}
 }

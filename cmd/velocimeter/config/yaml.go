@@ -47,11 +47,17 @@ func readFile(src Sources) (map[string]Value, []error) {
 	if len(f.values) == 0 && len(f.problems) == 0 {
 		f.problems = []error{fmt.Errorf("%s:1: the file holds no settings; leave it away to use the defaults", name)}
 	}
-	if v, ok := f.values["coinmarketcap.keys"]; ok && mode&0o077 != 0 && runtime.GOOS != "windows" && f.values["allow_insecure_permissions"].Text != "true" {
-		f.problems = append(f.problems, fmt.Errorf("%s: coinmarketcap.keys: others can read this file (mode %04o): chmod 600 %s, or set allow_insecure_permissions: true", v.Origin, mode, name))
+	for i := range table {
+		path := table[i].Path
+		if v, ok := f.values[path]; ok && table[i].Secret && insecure(mode) && f.values["allow_insecure_permissions"].Text != "true" {
+			f.problems = append(f.problems, fmt.Errorf("%s: %s: others can read this file (mode %04o): chmod 600 %s, or set allow_insecure_permissions: true", v.Origin, path, mode, name))
+		}
 	}
 	return f.values, f.problems
 }
+
+// insecure reports whether others than the owner can read a file.
+func insecure(mode os.FileMode) bool { return mode&0o077 != 0 && runtime.GOOS != "windows" }
 
 func readBounded(name string) ([]byte, os.FileMode, error) {
 	info, err := os.Stat(name)
