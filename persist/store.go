@@ -172,6 +172,9 @@ func (s *Store) start() error {
 	if s.layer, err = sealed.Open(s.opts.FS, dir, s.opts.Keys); err != nil {
 		return fmt.Errorf("cannot open store %q: %w", dir, sealedError(err))
 	}
+	if s.layer.Encrypts() {
+		s.log.Info("the store is encrypted", "key", s.opts.Keys.IDs()[0])
+	}
 	options := pebbleOptions(&s.opts, s.h, s.cache, s.layer)
 	options.ReadOnly = s.readOnly
 	db, err := pebble.Open(dir, options)

@@ -134,6 +134,7 @@ func (s *files) open(f vfs.File, path, name string, kind kind) (vfs.File, error)
 		return nil, damaged(name, "is of a newer version")
 	case looksDamaged:
 		return nil, damaged(name, "has another beginning")
+	case looksSealed:
 	case looksTorn:
 		switch {
 		case kind == kindTable:

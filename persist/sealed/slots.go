@@ -46,7 +46,7 @@ func (f *slotFile) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(p)))
-	b = aead.Seal(b, tableNonce(0), p, slotData(off, len(p)))
+	b = aead.Seal(b, make([]byte, 12), p, slotData(off, len(p)))
 	if _, err := f.File.WriteAt(b, off); err != nil {
 		return 0, err
 	}
@@ -93,7 +93,7 @@ func (f *slotFile) open(slot []byte, off int64) []byte {
 	if n+tagBytes > len(body) {
 		return nothing
 	}
-	plain, err := aead.Open(nil, tableNonce(0), body[:n+tagBytes], slotData(off, n))
+	plain, err := aead.Open(nil, make([]byte, 12), body[:n+tagBytes], slotData(off, n))
 	if err != nil {
 		return nothing
 	}

@@ -13,7 +13,8 @@ import (
 
 // A stream's frames: where it lies in the stream, how much of the stream was synced
 // when it was written, its length, then what is sealed. They lie one behind the
-// other, each as long as its write.
+// other, each as long as its write. The nonce is where it lies: a stream only grows,
+// so none comes twice.
 const (
 	streamHead  = 20
 	maxFrame    = 32 << 10
@@ -32,9 +33,6 @@ func parseFrameHead(b []byte) frameHead {
 
 func (h *frameHead) valid() bool { return h.synced <= h.at && h.n > 0 && h.n <= maxFrame }
 
-// streamNonce is where the frame lies: a stream only grows, so none comes twice.
-func streamNonce(at uint64) []byte { return binary.BigEndian.AppendUint64(make([]byte, 4, 12), at) }
-
 // errOver is what a file answers after a write that failed: what of it reached the
 // disk is not known, and its nonce is used.
 var errOver = errors.New("a write failed before")
@@ -44,6 +42,7 @@ type streamWriter struct {
 	vfs.File
 	aead    cipher.AEAD
 	buf     []byte
+	notes   notes
 	failed  bool
 	written atomic.Uint64
 	synced  atomic.Uint64
@@ -61,7 +60,7 @@ func (w *streamWriter) Write(p []byte) (n int, err error) {
 		le := binary.LittleEndian
 		b := le.AppendUint64(le.AppendUint64(w.buf[:0], at), w.synced.Load())
 		b = le.AppendUint32(b, uint32(len(part)))
-		b = w.aead.Seal(b, streamNonce(at), part, b)
+		b = w.aead.Seal(b, w.notes.nonce(at), part, b)
 		w.buf = b
 		if _, err := w.File.Write(b); err != nil {
 			w.failed = true
@@ -125,6 +124,7 @@ type streamReader struct {
 	broken error
 	window window
 	buf    []byte
+	notes  notes
 }
 
 // Read implements vfs.File.
@@ -200,7 +200,7 @@ func (r *streamReader) open() (bool, error) {
 	if b, err = r.window.read(r.File, r.disk, size); err != nil || len(b) < size {
 		return false, err
 	}
-	plain, err := r.aead.Open(r.buf[:0], streamNonce(h.at), b[streamHead:size], b[:streamHead])
+	plain, err := r.aead.Open(r.buf[:0], r.notes.nonce(h.at), b[streamHead:size], b[:streamHead])
 	if err != nil {
 		return false, nil //nolint:nilerr // what it means depends on what follows
 	}

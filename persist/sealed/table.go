@@ -21,17 +21,27 @@ const (
 	gatherBytes = 64 << 10
 )
 
-func tableNonce(count uint64) []byte {
-	return binary.BigEndian.AppendUint64(make([]byte, 4, 12), count)
+// notes are what a frame is sealed with beside the key; kept, so that a frame costs
+// no memory.
+type notes struct {
+	nonceBytes [12]byte
+	dataBytes  [9]byte
 }
 
-// tableData is what a frame belongs to: its place, and whether it is the last.
-func tableData(index int64, last bool) []byte {
-	b := binary.LittleEndian.AppendUint64(make([]byte, 0, 9), uint64(index))
+// nonce returns the nonce of a number that its file has never had.
+func (n *notes) nonce(count uint64) []byte {
+	binary.BigEndian.PutUint64(n.nonceBytes[4:], count)
+	return n.nonceBytes[:]
+}
+
+// data is what a table's frame belongs to: its place, and whether it is the last.
+func (n *notes) data(index int64, last bool) []byte {
+	binary.LittleEndian.PutUint64(n.dataBytes[:], uint64(index))
+	n.dataBytes[8] = 0
 	if last {
-		return append(b, 1)
+		n.dataBytes[8] = 1
 	}
-	return append(b, 0)
+	return n.dataBytes[:]
 }
 
 // tableSize returns the bytes that a table of disk bytes holds and the place of its
@@ -63,6 +73,7 @@ type tableWriter struct {
 	ended  bool   // the last frame is on disk, at at
 	behind bool   // at is not where File writes next
 	failed bool
+	notes  notes
 }
 
 func newTableWriter(f vfs.File, aead cipher.AEAD, head []byte) *tableWriter {
@@ -98,7 +109,7 @@ func (w *tableWriter) Write(p []byte) (n int, err error) {
 
 func (w *tableWriter) seal(last bool) {
 	w.out = binary.BigEndian.AppendUint64(w.out, w.count)
-	w.out = w.aead.Seal(w.out, tableNonce(w.count), w.plain, tableData(w.index, last))
+	w.out = w.aead.Seal(w.out, w.notes.nonce(w.count), w.plain, w.notes.data(w.index, last))
 	w.count++
 }
 
@@ -209,7 +220,7 @@ func newTableReader(f vfs.File, name string, aead cipher.AEAD) (*tableReader, er
 	if err := r.frames(b, r.last); err != nil {
 		return nil, err
 	}
-	if r.tail, err = r.open(b, r.last); err != nil {
+	if r.tail, err = r.open(b, r.last, &notes{}); err != nil {
 		return nil, fmt.Errorf("%w; or it is cut off", err)
 	}
 	return r, nil
@@ -221,24 +232,29 @@ func (r *tableReader) frames(b []byte, index int64) error {
 	if n == len(b) {
 		return nil
 	}
-	if err == nil || err == io.EOF { //nolint:errorlint // as io.ReaderAt has it
+	if err == nil || err == io.EOF {
 		return damaged(r.name, "ends at %d", headerBytes+index*tableFrame+int64(n))
 	}
 	return err
 }
 
 // open opens a frame in place.
-func (r *tableReader) open(b []byte, index int64) ([]byte, error) {
+func (r *tableReader) open(b []byte, index int64, notes *notes) ([]byte, error) {
 	count := binary.BigEndian.Uint64(b)
-	plain, err := r.aead.Open(b[countBytes:countBytes], tableNonce(count), b[countBytes:], tableData(index, index == r.last))
+	plain, err := r.aead.Open(b[countBytes:countBytes], notes.nonce(count), b[countBytes:], notes.data(index, index == r.last))
 	if err != nil {
 		return nil, damaged(r.name, "is another at frame %d", index)
 	}
 	return plain, nil
 }
 
-// framePool holds what frames are read into, a block of pebble's and its edges.
-var framePool = sync.Pool{New: func() any { return new(make([]byte, 6*tableFrame)) }}
+// scratch is what frames are read into, a block of pebble's and its edges.
+type scratch struct {
+	notes  notes
+	frames [6 * tableFrame]byte
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // ReadAt implements vfs.File.
 func (r *tableReader) ReadAt(p []byte, off int64) (n int, err error) {
@@ -252,10 +268,10 @@ func (r *tableReader) ReadAt(p []byte, off int64) (n int, err error) {
 	if from := off - r.last*tablePlain; from >= 0 {
 		n = copy(p, r.tail[from:])
 	} else {
-		buf := framePool.Get().(*[]byte)
-		defer framePool.Put(buf)
+		buf := scratches.Get().(*scratch)
+		defer scratches.Put(buf)
 		for int64(n) < want {
-			m, err := r.some(p[n:want], off+int64(n), *buf)
+			m, err := r.some(p[n:want], off+int64(n), buf)
 			if n += m; err != nil {
 				return n, err
 			}
@@ -268,18 +284,18 @@ func (r *tableReader) ReadAt(p []byte, off int64) (n int, err error) {
 }
 
 // some reads as many frames as buf holds.
-func (r *tableReader) some(p []byte, off int64, buf []byte) (n int, err error) {
+func (r *tableReader) some(p []byte, off int64, buf *scratch) (n int, err error) {
 	first, end := off/tablePlain, (off+int64(len(p))-1)/tablePlain
-	end = min(end, r.last-1, first+int64(len(buf)/tableFrame)-1)
+	end = min(end, r.last-1, first+int64(len(buf.frames)/tableFrame)-1)
 	if first == r.last {
 		return copy(p, r.tail[off-first*tablePlain:]), nil
 	}
-	b := buf[:(end-first+1)*tableFrame]
+	b := buf.frames[:(end-first+1)*tableFrame]
 	if err := r.frames(b, first); err != nil {
 		return 0, err
 	}
 	for i := first; i <= end; i++ {
-		plain, err := r.open(b[:tableFrame], i)
+		plain, err := r.open(b[:tableFrame], i, &buf.notes)
 		if err != nil {
 			return n, err
 		}
