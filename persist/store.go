@@ -200,7 +200,7 @@ func (s *Store) start() error {
 // sealedError marks what says that a file is damaged.
 func sealedError(err error) error {
 	if pebble.IsCorruptionError(err) {
-		return errors.Join(ErrCorrupt, err)
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return err
 }
