@@ -69,12 +69,11 @@ func (s *files) begin(f vfs.File, path string, kind kind) (vfs.File, error) {
 	if kind == kindTable {
 		return newTableWriter(f, aead, head), nil
 	}
-	w := &streamWriter{File: f, aead: aead}
+	w := &streamWriter{File: f, aead: aead, head: head}
 	if log {
 		w.closed = func(written uint64) { s.l.putLog(closedLog{number, written}) }
 	}
-	_, err = f.Write(head)
-	return w, err
+	return w, nil
 }
 
 // ReuseForWrite implements vfs.FS. A file with frames of another key in it would not

@@ -41,6 +41,7 @@ var errOver = errors.New("a write failed before")
 type streamWriter struct {
 	vfs.File
 	aead    cipher.AEAD
+	head    []byte // not written yet: it goes with the first frame
 	buf     []byte
 	notes   notes
 	failed  bool
@@ -58,10 +59,12 @@ func (w *streamWriter) Write(p []byte) (n int, err error) {
 		part := p[:min(len(p), maxFrame)]
 		at := w.written.Load()
 		le := binary.LittleEndian
-		b := le.AppendUint64(le.AppendUint64(w.buf[:0], at), w.synced.Load())
+		b := append(w.buf[:0], w.head...)
+		from := len(b)
+		b = le.AppendUint64(le.AppendUint64(b, at), w.synced.Load())
 		b = le.AppendUint32(b, uint32(len(part)))
-		b = w.aead.Seal(b, w.notes.nonce(at), part, b)
-		w.buf = b
+		b = w.aead.Seal(b, w.notes.nonce(at), part, b[from:])
+		w.buf, w.head = b, nil
 		if _, err := w.File.Write(b); err != nil {
 			w.failed = true
 			return n, err
