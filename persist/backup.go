@@ -12,6 +12,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // Errors of backups.
@@ -53,7 +55,7 @@ func (s *Store) Backup(ctx context.Context, dir string, c Checks) (*Backup, erro
 	err := s.checkpoint(from)
 	var b *Backup
 	if err == nil {
-		b, err = makeBackup(ctx, s.opts.FS, from, dir, s.opts.Lineage, durable, c)
+		b, err = makeBackup(ctx, &s.opts, from, dir, durable, c)
 	}
 	if err := errors.Join(err, s.opts.FS.RemoveAll(from)); err != nil {
 		return nil, fmt.Errorf("cannot back up lineage %q: %w", s.opts.Lineage, err)
@@ -98,23 +100,30 @@ func BackupLineage(ctx context.Context, o Options, dir string, c Checks) (b *Bac
 	if err != nil {
 		return nil, err
 	}
-	m, _, err := openMarker(o.FS, from, true)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+	durable, err := promisedIn(&o, from)
+	if err == nil {
+		b, err = makeBackup(ctx, &o, from, dir, durable, c)
 	}
-	durable := uint64(0)
-	if m != nil {
-		durable = m.last.durable
-		_ = m.file.Close() // it was only read
-	}
-	b, err = makeBackup(ctx, o.FS, from, dir, o.Lineage, durable, c)
 	return b, errors.Join(err, lock.Close())
+}
+
+// promisedIn returns the newest seq that MARK calls durable; 0 where there is none.
+func promisedIn(o *Options, dir string) (durable uint64, err error) {
+	layer, err := sealed.Open(o.FS, dir, o.Keys)
+	if err != nil {
+		return 0, sealedError(err)
+	}
+	m, _, err := openMarker(layer.Over(o.FS), dir, true)
+	if err != nil || m == nil {
+		return 0, err
+	}
+	return m.last.durable, m.file.Close()
 }
 
 // makeBackup copies a store that nobody writes to. Ticks up to durable must be in
 // the copy.
-func makeBackup(ctx context.Context, files vfs.FS, from, dir, lineage string, durable uint64, c Checks) (*Backup, error) {
-	began := time.Now()
+func makeBackup(ctx context.Context, o *Options, from, dir string, durable uint64, c Checks) (*Backup, error) {
+	began, files, lineage := time.Now(), o.FS, o.Lineage
 	names, err := storeFiles(files, from)
 	if err != nil {
 		return nil, err
@@ -128,7 +137,7 @@ func makeBackup(ctx context.Context, files vfs.FS, from, dir, lineage string, du
 	stamp := lineage + "-" + began.UTC().Format("20060102T150405.000Z")
 	partial := files.PathJoin(dir, stamp+partialSuffix)
 	b := &Backup{Manifest: Manifest{Format: backupFormat, Lineage: lineage, Made: began.UTC().Truncate(time.Millisecond)}}
-	if err := b.fill(ctx, files, from, partial, names, durable, c); err != nil {
+	if err := b.fill(ctx, o, from, partial, names, durable, c); err != nil {
 		return nil, errors.Join(err, files.RemoveAll(partial))
 	}
 	b.Dir = files.PathJoin(dir, fmt.Sprintf("%s-%d", stamp, b.Seq))
@@ -140,11 +149,12 @@ func makeBackup(ctx context.Context, files vfs.FS, from, dir, lineage string, du
 }
 
 // fill makes the copy, verifies it and writes its manifest.
-func (b *Backup) fill(ctx context.Context, files vfs.FS, from, to string, names []string, durable uint64, c Checks) (err error) {
+func (b *Backup) fill(ctx context.Context, o *Options, from, to string, names []string, durable uint64, c Checks) (err error) {
+	files := o.FS
 	if b.Files, err = copyStore(ctx, files, from, to, names); err != nil {
 		return err
 	}
-	rep, err := Verify(ctx, VerifyOptions{Dir: to, FS: files, Checks: c})
+	rep, err := Verify(ctx, VerifyOptions{Dir: to, FS: files, Keys: o.Keys, Checks: c})
 	if err != nil {
 		return err
 	}

@@ -218,3 +218,63 @@ func TestFreshWithAnotherKey(t *testing.T) {
 		t.Errorf("%q, %v", names, err)
 	}
 }
+
+// A backup of an encrypted store is encrypted too: with its keys it verifies and is
+// restored, also under a newer one, without them it is not.
+func TestEncryptedBackup(t *testing.T) {
+	old, young := sealed.NewKey(), sealed.NewKey()
+	o := testOptions(vfs.NewMem())
+	o.Keys = parseKeys(t, old)
+	w := newWalk(t, 6, o, 6)
+	for range 300 {
+		w.append(2 * market.Minute)
+	}
+	w.save()
+	w.append(market.Minute)
+	w.commit()
+	online := mustBackup(t, w.s)
+	if err := w.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	offline, err := BackupLineage(t.Context(), w.o, "/backups", Checks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []*Backup{online, offline} {
+		for name, data := range bytesOf(t, w.o.FS, b.Dir) {
+			if storeFile.MatchString(name) && !strings.HasPrefix(name, "marker.") && !strings.Contains(data[:min(len(data), 16)], "vmseal") {
+				t.Errorf("%s is not encrypted", name)
+			}
+		}
+		verify := func(keys *sealed.Keys, sound bool) {
+			t.Helper()
+			rep, err := Verify(t.Context(), VerifyOptions{Dir: b.Dir, FS: w.o.FS, Keys: keys})
+			if sound && (err != nil || !rep.Sound() || rep.DurableSeq != 301) || !sound && !errors.Is(err, ErrKey) {
+				t.Errorf("%+v, %v", rep, err)
+			}
+		}
+		verify(nil, false)
+		verify(parseKeys(t, young), false)
+		verify(parseKeys(t, old), true)
+		verify(parseKeys(t, young+"\n"+old), true)
+		o := w.o
+		o.Keys = nil
+		if r, err := Restore(t.Context(), b.Dir, o, Checks{}); !errors.Is(err, ErrKey) {
+			t.Errorf("restored %+v, %v", r, err)
+		}
+		o.Keys, o.Fresh = parseKeys(t, young+"\n"+old), true
+		r, err := Restore(t.Context(), b.Dir, o, Checks{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Fresh = false
+		s := mustOpen(t, o)
+		if rec := s.Recovery(); rec.Epoch != r.Epoch || rec.DurableSeq != 301 || !rec.Clean {
+			t.Errorf("recovered %+v", rec)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.o.Keys = o.Keys
+	}
+}

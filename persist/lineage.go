@@ -8,9 +8,11 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/velocimeter/velocimeter/persist/record"
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 const lockFile = "LOCK"
@@ -90,7 +92,11 @@ func setAside(o *Options) (target string, err error) {
 
 // epochOf reads the epoch of a lineage without changing it.
 func epochOf(o *Options, dir string) string {
-	db, err := openStill(o.FS, dir, o.Keys)
+	var db *pebble.DB
+	layer, err := sealed.Open(o.FS, dir, o.Keys)
+	if err == nil {
+		db, err = openStill(o.FS, dir, layer)
+	}
 	if err != nil {
 		o.Logger.Warn("cannot read the epoch of a lineage", "lineage", o.Lineage, "error", err)
 		return "unknown"

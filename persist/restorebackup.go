@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/velocimeter/velocimeter/persist/record"
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // Errors of Restore.
@@ -32,7 +33,7 @@ type Restored struct {
 // lineage, under a new epoch: what was published after the backup may come again
 // under the same seqs. o.Lineage is ignored; o.Fresh allows to replace a lineage,
 // which is set aside, never deleted. A crash leaves the lineage as it was or
-// restored. Errors: ErrNoBackup, ErrCorrupt, ErrLocked, ErrExists, the file
+// restored. Errors: ErrNoBackup, ErrCorrupt, ErrKey, ErrLocked, ErrExists, the file
 // system's, the context's.
 func Restore(ctx context.Context, backup string, o Options, c Checks) (r *Restored, err error) {
 	defer func() {
@@ -44,7 +45,7 @@ func Restore(ctx context.Context, backup string, o Options, c Checks) (r *Restor
 	if o, err = o.withDefaults(); err != nil {
 		return nil, err
 	}
-	rep, err := Verify(ctx, VerifyOptions{Dir: backup, FS: o.FS, Checks: c})
+	rep, err := Verify(ctx, VerifyOptions{Dir: backup, FS: o.FS, Keys: o.Keys, Checks: c})
 	switch {
 	case errors.Is(err, ErrNoStore):
 		return nil, fmt.Errorf("%w (%w)", ErrNoBackup, err)
@@ -137,7 +138,11 @@ func (r *Restored) adopt(dir string, o *Options) (err error) {
 	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref()
 	s := &Store{opts: *o, h: h}
-	if s.db, err = pebble.Open(dir, pebbleOptions(o, h, cache)); err != nil {
+	layer, err := sealed.Open(o.FS, dir, o.Keys)
+	if err != nil {
+		return err
+	}
+	if s.db, err = pebble.Open(dir, pebbleOptions(o, h, cache, layer)); err != nil {
 		return err
 	}
 	defer func() {

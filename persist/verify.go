@@ -39,7 +39,7 @@ var ErrNoStore = errors.New("no store is there")
 // Verify reads every record of a lineage or a backup, checks it, recomputes what
 // was derived from other records, and reports what is wrong. It changes nothing.
 // Damage is in the report; an error says that the verification itself could not
-// be done: ErrLocked, ErrNoStore, what the file system says, the context's.
+// be done: ErrLocked, ErrNoStore, ErrKey, what the file system says, the context's.
 func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -59,7 +59,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	}
 	defer func() { _ = unlock.Close() }()
 	v := &verifier{ctx: ctx, o: &o, rep: rep, kinds: map[byte]*KindCount{}, first: map[byte]uint32{}, broken: map[byte]bool{}}
-	if v.files(names); v.err == nil && rep.FaultCount == 0 {
+	if v.files(names); v.err == nil && rep.FaultCount == 0 && v.decrypts() {
 		v.promised()
 		v.store()
 	}
@@ -121,16 +121,12 @@ func (still) ReuseForWrite(string, string, vfs.DiskWriteCategory) (vfs.File, err
 
 // openStill opens a store for reading. Whoever calls it holds the store's lock,
 // or knows that nobody else has the folder.
-func openStill(files vfs.FS, dir string, keys *sealed.Keys) (db *pebble.DB, err error) {
+func openStill(files vfs.FS, dir string, layer *sealed.Layer) (db *pebble.DB, err error) {
 	defer func() { // a damaged list of files can bring pebble down
 		if r := recover(); r != nil {
 			db, err = nil, fmt.Errorf("%w: %v", ErrCorrupt, r)
 		}
 	}()
-	layer, err := sealed.Open(files, dir, keys)
-	if err != nil {
-		return nil, sealedError(err)
-	}
 	return pebble.Open(dir, &pebble.Options{FS: layer.Over(still{files}), ReadOnly: true, ErrorIfNotExists: true, Logger: quiet{}})
 }
 
@@ -139,8 +135,10 @@ type verifier struct {
 	ctx context.Context
 	o   *VerifyOptions
 	rep *Report
-	db  *pebble.DB
-	err error // why the verification cannot go on
+
+	layer *sealed.Layer // nil where the files are plain
+	db    *pebble.DB
+	err   error // why the verification cannot go on
 
 	kinds    map[byte]*KindCount
 	first    map[byte]uint32 // first period of which a kind has a chunk
@@ -156,6 +154,22 @@ type verifier struct {
 	rows     []record.Row // of one chunk, while it is looked at
 }
 
+// decrypts looks at what the files are encrypted with, and reports whether they can
+// be read.
+func (v *verifier) decrypts() bool {
+	var err error
+	v.layer, err = sealed.Open(v.o.FS, v.o.Dir, v.o.Keys)
+	switch {
+	case err == nil:
+		return true
+	case pebble.IsCorruptionError(err):
+		v.rep.add(Fault{Kind: "store", What: err.Error()})
+	default:
+		v.err = err
+	}
+	return false
+}
+
 // minuteSpan is a closed minute's record.
 type minuteSpan struct {
 	at          market.Time
@@ -164,7 +178,7 @@ type minuteSpan struct {
 
 // store opens the store and walks it.
 func (v *verifier) store() {
-	db, err := openStill(v.o.FS, v.o.Dir, v.o.Keys)
+	db, err := openStill(v.o.FS, v.o.Dir, v.layer)
 	if errors.Is(err, os.ErrPermission) {
 		v.err = err
 		return

@@ -226,7 +226,7 @@ func (v *verifier) strangers() {
 // promised reads what the process that wrote the store has promised; a copy has
 // no such file.
 func (v *verifier) promised() {
-	m, known, err := openMarker(v.o.FS, v.o.Dir, true)
+	m, known, err := openMarker(v.layer.Over(v.o.FS), v.o.Dir, true)
 	if err != nil {
 		v.rep.add(Fault{Kind: "file", Key: markFile, What: err.Error()})
 	}

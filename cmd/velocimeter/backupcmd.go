@@ -51,7 +51,7 @@ func (a *app) backup(ctx context.Context, c *config.Loaded, lineage string, asJS
 	}
 	for _, dir := range dirs {
 		var made *admin.Backup
-		o := persist.Options{Dir: c.Data, Lineage: filepath.Base(dir), Logger: a.logger(c.Log)}
+		o := persist.Options{Dir: c.Data, Lineage: filepath.Base(dir), Logger: a.logger(c.Log), Keys: c.StoreKeys}
 		p, err := persist.BackupLineage(ctx, o, backupDir(c), storeChecks(c))
 		served := errors.Is(err, persist.ErrLocked)
 		switch {
@@ -59,6 +59,8 @@ func (a *app) backup(ctx context.Context, c *config.Loaded, lineage string, asJS
 			made, err = askBackup(ctx, c, lineage)
 		case err == nil:
 			made = shownBackup(p)
+		case errors.Is(err, persist.ErrKey):
+			err = exitWith(exitConfig, err)
 		default:
 			err = exitWith(exitIO, err)
 		}
@@ -150,7 +152,7 @@ func (a *app) restoreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := persist.Restore(cmd.Context(), args[0], persist.Options{Dir: c.Data, Fresh: force, Logger: a.logger(c.Log)}, storeChecks(c))
+			r, err := persist.Restore(cmd.Context(), args[0], persist.Options{Dir: c.Data, Fresh: force, Logger: a.logger(c.Log), Keys: c.StoreKeys}, storeChecks(c))
 			if err != nil {
 				return restoreError(err)
 			}
@@ -172,6 +174,8 @@ func restoreError(err error) error {
 		return exitWith(exitTemporary, fmt.Errorf("%w; stop the server first", err))
 	case errors.Is(err, persist.ErrExists):
 		return exitWith(exitUsage, err)
+	case errors.Is(err, persist.ErrKey):
+		return exitWith(exitConfig, err)
 	case errors.Is(err, persist.ErrCorrupt), errors.Is(err, persist.ErrNoBackup), errors.Is(err, persist.ErrFormat), errors.Is(err, fs.ErrNotExist):
 		return exitWith(exitData, err)
 	}

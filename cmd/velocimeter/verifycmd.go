@@ -97,7 +97,7 @@ var errDamaged = errors.New("is damaged")
 func (a *app) verify(ctx context.Context, c *config.Loaded, dirs []string, asJSON bool) error {
 	var errs []error
 	for _, dir := range dirs {
-		rep, err := persist.Verify(ctx, persist.VerifyOptions{Dir: dir, Checks: storeChecks(c)})
+		rep, err := persist.Verify(ctx, persist.VerifyOptions{Dir: dir, Keys: c.StoreKeys, Checks: storeChecks(c)})
 		if err != nil {
 			return verifyError(err)
 		}
@@ -123,6 +123,8 @@ func verifyError(err error) error {
 		return exitWith(exitTemporary, fmt.Errorf("%w; ask the server by `velocimeter backup`, and verify the copy", err))
 	case errors.Is(err, persist.ErrNoStore), errors.Is(err, fs.ErrNotExist):
 		return exitWith(exitData, err)
+	case errors.Is(err, persist.ErrKey):
+		return exitWith(exitConfig, err)
 	}
 	return exitWith(exitIO, err)
 }
