@@ -56,7 +56,7 @@ func (s *Store) append(t *market.Tick) error {
 	if err := s.enter(seq, at); err != nil {
 		return err
 	}
-	if s.appended == 0 {
+	if s.appended == 0 && s.born.Load() == 0 {
 		if err := s.setMeta(s.batch, record.MetaBorn, record.AppendNumbers(nil, uint64(at))); err != nil {
 			return fmt.Errorf("cannot append tick %d: %w", seq, err)
 		}

@@ -69,7 +69,7 @@ type emit func(t market.Time, r *record.Row) error
 
 func (p *past) page(q market.HistoryQuery) (*market.HistoryPage, error) {
 	page := &market.HistoryPage{}
-	if q.To <= q.From || p.durable.seq == 0 {
+	if q.To <= q.From || p.durable == (mark{}) {
 		return page, nil
 	}
 	if err := p.readRoll(); err != nil {
@@ -136,6 +136,9 @@ func (p *past) bars(q market.HistoryQuery, end market.Time, page *market.History
 	}
 	from, to := max(cursor, p.oldest), ceil(min(q.To, p.durable.at+1), width)
 	err := p.stream(q.Granularity, from, to, func(t market.Time, r *record.Row) error {
+		if r.Flags&record.Wide != 0 { // of 15 min or 4 h: coarser than what was asked for
+			return nil
+		}
 		if n := len(page.Points); n == q.Limit {
 			page.Next = page.Points[n-1].Time
 			return errStop

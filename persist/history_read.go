@@ -15,14 +15,23 @@ type layout struct {
 	days   uint32        // of a period
 	rows   int32         // of a chunk
 	width  market.Millis // of a row
+	wide   market.Millis // of a row that is marked as such
 	hourly bool          // one chunk an hour instead of one a period
 }
 
 var layouts = map[byte]layout{
 	record.KindHour:  {days: 1, rows: 60, width: market.Minute, hourly: true},
-	record.KindFive:  {days: 1, rows: 12, width: 5 * market.Minute, hourly: true},
-	record.KindDay:   {days: 1, rows: 24, width: market.Hour},
+	record.KindFive:  {days: 1, rows: 12, width: 5 * market.Minute, wide: 15 * market.Minute, hourly: true},
+	record.KindDay:   {days: 1, rows: 24, width: market.Hour, wide: 4 * market.Hour},
 	record.KindMonth: {days: monthDays, rows: monthDays, width: market.Day},
+}
+
+// end is when the stretch of a row that begins at t is over.
+func (l layout) end(t market.Time, r *record.Row) market.Time {
+	if r.Flags&record.Wide != 0 {
+		return t.Add(l.wide)
+	}
+	return t.Add(l.width)
 }
 
 // chunks yields the stored rows of a kind with from ≤ start < to.

@@ -62,6 +62,14 @@ type Retention struct {
 
 var lineageName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
 
+// CheckLineage says what is wrong with a lineage's name, or nil.
+func CheckLineage(name string) error {
+	if !lineageName.MatchString(name) {
+		return fmt.Errorf("%w: lineage %q is not a name of a-z, 0-9 and -", ErrOptions, name)
+	}
+	return nil
+}
+
 const (
 	minCache    = 1 << 20
 	minMemTable = 256 << 10

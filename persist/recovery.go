@@ -66,6 +66,8 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
+	// What is in chunks is over, also where it was imported and no tick is there.
+	s.at = max(s.at, s.rolled.hours-1)
 	orderly := s.checkPromise()
 	s.rec.DurableSeq = last.seq
 	s.rec.Time = last.at

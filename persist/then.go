@@ -184,12 +184,13 @@ func (t *then) rowsBefore(g market.Granularity, kind byte, oldest market.Time) (
 		done = t.rolled.days
 	}
 	take := func(id market.ID, start market.Time, row *record.Row) {
-		asOf = max(asOf, start.Add(width))
+		end := layouts[kind].end(start, row)
+		asOf = max(asOf, end)
 		if retired, ok := t.retired[id]; ok && retired >= start {
 			t.found(id, &folded{grain: g})
 			return
 		}
-		t.found(id, &folded{snap: closing(id, row, start.Add(width)), grain: g})
+		t.found(id, &folded{snap: closing(id, row, end), grain: g})
 	}
 	if g == market.Granularity1m && last >= done {
 		if err := t.blocksBefore(max(first, done), last, take); err != nil || t.complete() {
@@ -217,7 +218,7 @@ func closing(id market.ID, row *record.Row, end market.Time) *market.Snapshot {
 	s.Put(market.FieldMarketCap, row.Cap.Close)
 	s.Put(market.FieldVolume24h, row.Volume.Close)
 	s.Put(market.FieldVelocity, row.Velocity.Close)
-	s.Put(market.FieldFlags, market.Decimal{Mant: int64(row.Flags)})
+	s.Put(market.FieldFlags, market.Decimal{Mant: int64(row.Flags &^ record.Marks)})
 	s.Put(market.FieldSourceTime, market.Decimal{Mant: int64(end)})
 	return s
 }

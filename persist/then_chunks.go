@@ -103,7 +103,7 @@ func (w *chunkWalk) chunk(it *pebble.Iterator, id market.ID, part byte) error {
 		if t < w.first {
 			return nil
 		}
-		if t <= w.last {
+		if t <= w.last && w.layout.end(t, &w.rows[i]) <= w.at {
 			w.take(id, t, &w.rows[i])
 			return nil
 		}

@@ -38,7 +38,7 @@ func (a *app) command() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%w; `%s --help` lists the flags", err, cmd.CommandPath())
 	})
-	root.AddCommand(a.serveCommand(), a.marketCommand(), a.replayCommand(), a.recordCommand(), a.exportCommand(),
+	root.AddCommand(a.serveCommand(), a.marketCommand(), a.replayCommand(), a.recordCommand(), a.exportCommand(), a.importCommand(),
 		a.verifyCommand(), a.backupCommand(), a.restoreCommand(), a.storeKeyCommand(), a.configCommand(), a.versionCommand())
 	return root
 }

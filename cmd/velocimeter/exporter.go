@@ -50,7 +50,8 @@ func writeError(err error) error {
 }
 
 func (e *exporter) write(ctx context.Context, w *bufio.Writer) error {
-	if err := e.readNames(); err != nil {
+	var err error
+	if e.names, err = storeNames(e.store); err != nil {
 		return exitWith(exitIO, err)
 	}
 	ids, err := e.chosen()
@@ -88,22 +89,26 @@ func (e *exporter) chosen() ([]market.ID, error) {
 	return e.job.ids, nil
 }
 
-// readNames learns the newest symbol of every token: from its state, then from
-// the ticks after that.
-func (e *exporter) readNames() error {
-	e.names = make(map[market.ID]string)
-	err := e.store.States(func(ts market.TokenState) error {
+// storeNames returns the newest symbol of every token: imported ones, then from
+// its state, then from the ticks after that.
+func storeNames(store *persist.Store) (map[market.ID]string, error) {
+	names := make(map[market.ID]string)
+	err := store.Names(func(id market.ID, symbol string) { names[id] = symbol })
+	if err != nil {
+		return nil, fmt.Errorf("cannot read symbols: %w", err)
+	}
+	err = store.States(func(ts market.TokenState) error {
 		info, err := tick.InfoOf(ts)
 		if info != nil {
-			e.names[ts.ID] = info.Symbol
+			names[ts.ID] = info.Symbol
 		}
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("cannot read symbols: %w", err)
+		return nil, fmt.Errorf("cannot read symbols: %w", err)
 	}
 	newer := make(map[market.ID]string)
-	err = e.store.Journal(func(t *market.JournalTick) error {
+	err = store.Journal(func(t *market.JournalTick) error {
 		for i := range t.Rows {
 			if q := t.Rows[i].Quote; q != nil && q.Info != nil {
 				newer[t.Rows[i].ID] = q.Info.Symbol
@@ -112,10 +117,10 @@ func (e *exporter) readNames() error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("cannot read symbols: %w", err)
+		return nil, fmt.Errorf("cannot read symbols: %w", err)
 	}
-	maps.Copy(e.names, newer)
-	return nil
+	maps.Copy(names, newer)
+	return names, nil
 }
 
 // token writes one token's points in order of time.

@@ -21,6 +21,7 @@ const (
 	KindCells     byte = 'w' // window cells of an hour
 	KindLast      byte = 'x' // the last window cell of every 5 minutes of an hour
 	KindTombstone byte = 't'
+	KindName      byte = 'n' // symbol of a token whose history was imported
 )
 
 // Groups is the number of groups that a minute block is cut into, by token id.
@@ -102,6 +103,19 @@ func StateKey(id market.ID) []byte {
 // StateID returns the token of a state key.
 func StateID(key []byte) (market.ID, bool) {
 	if len(key) != 5 || key[0] != KindState {
+		return 0, false
+	}
+	return market.ID(binary.BigEndian.Uint32(key[1:])), true
+}
+
+// NameKey returns the key of an imported token's symbol.
+func NameKey(id market.ID) []byte {
+	return binary.BigEndian.AppendUint32([]byte{KindName}, uint32(id))
+}
+
+// NameID returns the token of a key made by NameKey.
+func NameID(key []byte) (market.ID, bool) {
+	if len(key) != 5 || key[0] != KindName {
 		return 0, false
 	}
 	return market.ID(binary.BigEndian.Uint32(key[1:])), true

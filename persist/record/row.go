@@ -14,6 +14,16 @@ const (
 	VelocityScale = -9
 )
 
+// Marks in Row.Flags, which no Point shows.
+const (
+	// Imported is a row of which not everything was made of finer rows of the store.
+	Imported market.Flags = 1 << 30
+	// Wide is an imported row of 15 min in a chunk of 5, or of 4 h in one of hours.
+	Wide market.Flags = 1 << 31
+	// Marks are all of them.
+	Marks = Imported | Wide
+)
+
 // Sample is what was shown for a token after a quote.
 type Sample struct {
 	Price    market.Decimal // USD
@@ -197,14 +207,16 @@ func (s *series) merge(b *market.Bar, full bool, n float64) {
 	s.weight += n
 }
 
-// Row returns the merged row. One row alone is passed on as it is.
+// Row returns the merged row. One row alone is passed on as it is, but for the
+// mark of how wide it is.
 func (m *Merge) Row(index int32) Row {
 	if m.rows == 1 {
 		m.only.Index = index
+		m.only.Flags &^= Wide
 		return m.only
 	}
 	r := Row{
-		Index: index, Count: m.count, Flags: m.flags,
+		Index: index, Count: m.count, Flags: m.flags &^ Wide,
 		Price:    m.price.bar(true, roundPrice, meanPrice),
 		Velocity: m.velocity.bar(true, roundVelocity, meanVelocity),
 		Cap:      m.cap.bar(false, roundTotal, meanTotal),
@@ -221,8 +233,36 @@ func (m *Merge) Row(index int32) Row {
 func (r *Row) Point(t market.Time) market.Point {
 	return market.Point{
 		Time: t, Count: r.Count, Price: r.Price, VWAP: r.VWAP,
-		Cap: r.Cap, Volume: r.Volume, Velocity: r.Velocity, Flags: r.Flags,
+		Cap: r.Cap, Volume: r.Volume, Velocity: r.Velocity, Flags: r.Flags &^ Marks,
 	}
+}
+
+// RowOf is the inverse of Point: a row of index 0. rounded says that the point
+// had more digits than history keeps.
+func RowOf(p *market.Point) (r Row, rounded bool) {
+	r = Row{Count: p.Count, Flags: p.Flags &^ Marks, Price: p.Price, Velocity: p.Velocity, Cap: nullBar, Volume: nullBar, VWAP: p.VWAP}
+	r.Cap.Close, r.Cap.Mean = p.Cap.Close, p.Cap.Mean
+	r.Volume.Close, r.Volume.Mean = p.Volume.Close, p.Volume.Mean
+	given := r
+	for i, d := range r.numbers() {
+		switch {
+		case i < 5 || i == 14:
+			*d = roundPrice(*d)
+		case i < 10:
+			*d = roundVelocity(*d)
+		default:
+			*d = roundTotal(*d)
+		}
+	}
+	return r, r != given
+}
+
+// Same reports whether two rows say the same of the samples but for the flags,
+// wherever they stand.
+func (r *Row) Same(o *Row) bool {
+	a, b := *r, *o
+	a.Index, a.Flags, b.Index, b.Flags = 0, 0, 0, 0
+	return a == b
 }
 
 // Point turns a sample into the raw point of a tick.

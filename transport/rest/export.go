@@ -74,3 +74,30 @@ func appendQuoted(dst []byte, text string) []byte {
 	}
 	return append(dst, '"')
 }
+
+// AppendDifference appends which columns of two points differ: the first one's
+// value, then the other's.
+func (p *Sheet) AppendDifference(dst []byte, there, file *market.Point) []byte {
+	var a, b []byte
+	start := len(dst)
+	for _, c := range p.q.columns()[1:] {
+		a, b = c.print(a[:0], there), c.print(b[:0], file)
+		if bytes.Equal(a, b) {
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ", "...)
+		}
+		dst = append(append(dst, c.name...), ' ')
+		dst = append(append(append(dst, orNothing(a)...), " there, "...), orNothing(b)...)
+		dst = append(dst, " in the file"...)
+	}
+	return dst
+}
+
+func orNothing(text []byte) []byte {
+	if len(text) == 0 {
+		return []byte("none")
+	}
+	return text
+}

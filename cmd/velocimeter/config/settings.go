@@ -36,12 +36,13 @@ const (
 	ReplayFile
 	RecordFile
 	ExportFile
+	ImportFile
 	StoreTool  // verify, backup and restore
 	BackupTool // backup
 )
 
 // everything is every command.
-const everything = Serve | MarketServer | ReplayFile | RecordFile | ExportFile | StoreTool | BackupTool
+const everything = Serve | MarketServer | ReplayFile | RecordFile | ExportFile | ImportFile | StoreTool | BackupTool
 
 // Settings returns the table. The slice must not be written to.
 func Settings() []Setting { return table }
@@ -77,7 +78,7 @@ func serverSettings() []Setting {
 			set: text(func(c *Config) *string { return &c.TLS.Key }),
 		},
 		{
-			Path: "data", Flag: "data", Default: "./velocimeter-data", Used: Serve | ExportFile | StoreTool, Help: "folder of the store",
+			Path: "data", Flag: "data", Default: "./velocimeter-data", Used: Serve | ExportFile | ImportFile | StoreTool, Help: "folder of the store",
 			set: text(func(c *Config) *string { return &c.Data }),
 		},
 		{
@@ -89,7 +90,7 @@ func serverSettings() []Setting {
 			set: choice(func(c *Config) *string { return &c.Log.Format }, "auto", "text", "json"),
 		},
 		{
-			Path: "allow_insecure_permissions", Default: "false", Bool: true, Used: Serve | RecordFile | ExportFile | StoreTool, Help: "let others read a configuration or key file that holds keys",
+			Path: "allow_insecure_permissions", Default: "false", Bool: true, Used: Serve | RecordFile | ExportFile | ImportFile | StoreTool, Help: "let others read a configuration or key file that holds keys",
 			set: boolean(func(c *Config) *bool { return &c.AllowInsecurePermissions }),
 		},
 	}
@@ -139,27 +140,27 @@ func storeSettings() []Setting {
 			set: duration(func(c *Config) *time.Duration { return &c.Store.SyncWindow }, 0, time.Minute),
 		},
 		{
-			Path: "store.keep_ticks", Default: "2h", Used: Serve | ExportFile, Help: "how long every tick is kept",
+			Path: "store.keep_ticks", Default: "2h", Used: Serve | ExportFile | ImportFile, Help: "how long every tick is kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.Ticks }, time.Hour),
 		},
 		{
-			Path: "store.keep_1m", Default: "7d", Used: Serve | ExportFile, Help: "how long minutes are kept",
+			Path: "store.keep_1m", Default: "7d", Used: Serve | ExportFile | ImportFile, Help: "how long minutes are kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.Minutes }, 24*time.Hour),
 		},
 		{
-			Path: "store.keep_5m", Default: "30d", Used: Serve | ExportFile, Help: "how long five-minute points are kept",
+			Path: "store.keep_5m", Default: "30d", Used: Serve | ExportFile | ImportFile, Help: "how long five-minute points are kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.FiveMinutes }, 24*time.Hour),
 		},
 		{
-			Path: "store.keep_1h", Default: "400d", Used: Serve | ExportFile, Help: "how long hours are kept",
+			Path: "store.keep_1h", Default: "400d", Used: Serve | ExportFile | ImportFile, Help: "how long hours are kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.Hours }, 24*time.Hour),
 		},
 		{
-			Path: "store.keep_1d", Default: "forever", Used: Serve | ExportFile, Help: "how long days are kept",
+			Path: "store.keep_1d", Default: "forever", Used: Serve | ExportFile | ImportFile, Help: "how long days are kept",
 			set: retention(func(c *Config) *time.Duration { return &c.Store.Days }, 24*time.Hour),
 		},
 		{
-			Path: "store.min_free", Default: "256MiB", Used: Serve, Help: "free disk space below which history pauses; the stream goes on. It resumes by itself; 0 never pauses",
+			Path: "store.min_free", Default: "256MiB", Used: Serve | ImportFile, Help: "free disk space below which history pauses; the stream goes on. It resumes by itself; 0 never pauses",
 			set: size(func(c *Config) *int64 { return &c.Store.MinFree }, 0, 1<<40),
 		},
 		{
@@ -167,11 +168,11 @@ func storeSettings() []Setting {
 			set: size(func(c *Config) *int64 { return &c.Store.Ballast }, 0, 1<<40),
 		},
 		{
-			Path: "store.key_file", Flag: "store-key-file", Used: Serve | ExportFile | StoreTool, Help: "file of the keys that the store is encrypted with, one a line: the first for new files, the others to read older ones; `velocimeter store-key` makes one",
+			Path: "store.key_file", Flag: "store-key-file", Used: Serve | ExportFile | ImportFile | StoreTool, Help: "file of the keys that the store is encrypted with, one a line: the first for new files, the others to read older ones; `velocimeter store-key` makes one",
 			set: text(func(c *Config) *string { return &c.Store.KeyFile }),
 		},
 		{
-			Path: "store.key", Secret: true, Used: Serve | ExportFile | StoreTool, Help: "the same keys themselves, separated by commas or lines, instead of a file",
+			Path: "store.key", Secret: true, Used: Serve | ExportFile | ImportFile | StoreTool, Help: "the same keys themselves, separated by commas or lines, instead of a file",
 			set: text(func(c *Config) *string { return &c.Store.Key }),
 		},
 	}
