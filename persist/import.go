@@ -55,9 +55,8 @@ type ImportConflict struct {
 	Time        market.Time
 	Granularity market.Granularity
 	There, File market.Point
-	// Made says that the file's point is one that its finer rows make, Wide that the
-	// lineage holds a coarser row there that finer ones would split: File is theirs.
-	Made, Wide bool
+	// Made says that the file's point is one that its finer rows make.
+	Made bool
 }
 
 // ImportSum counts what became of the rows. Raw ones count as the minutes they make.
@@ -192,6 +191,8 @@ func (i *Import) begin() error {
 	}
 	s.rolled = i.rolled
 	s.at = max(s.at, i.rolled.hours-1)
+	d := *s.durable.Load()
+	s.durable.Store(&mark{seq: d.seq, at: max(d.at, i.rolled.hours-1)})
 	return nil
 }
 

@@ -21,12 +21,15 @@ func (u *importUnit) write() error {
 			}
 		}
 		if u.dirty.fives[hour] {
-			if err := u.putChunk(record.ChunkKey(record.KindFive, day, u.id, byte(hour)), u.has.fives[hour*fivesOfHour:][:fivesOfHour]); err != nil {
+			fives := u.has.fives[hour*fivesOfHour:][:fivesOfHour]
+			laid(fives, u.has.quarters[hour*quartersOfHour:][:quartersOfHour])
+			if err := u.putChunk(record.ChunkKey(record.KindFive, day, u.id, byte(hour)), fives); err != nil {
 				return err
 			}
 		}
 	}
 	if u.dirty.hours {
+		laid(u.has.hours[:], u.has.fours[:])
 		// Hours that are not over are not in the chunk.
 		over := int(min(u.i.rolled.hours.Sub(u.start)/market.Hour, 24))
 		if err := u.putChunk(record.ChunkKey(record.KindDay, day, u.id, 0), u.has.hours[:over]); err != nil {
@@ -41,6 +44,15 @@ func (u *importUnit) write() error {
 		}
 	}
 	return u.i.full()
+}
+
+// laid puts wide rows among those of their chunk.
+func laid(rows, wide []record.Row) {
+	for n := range wide {
+		if wide[n].Count > 0 {
+			rows[n*len(rows)/len(wide)] = wide[n]
+		}
+	}
 }
 
 // full hands the batch on where it is large.
@@ -112,7 +124,7 @@ func (u *importUnit) runMonth() error {
 		}
 	}
 	u.months = [monthDays]record.Row{}
-	changed := false
+	dirty := false
 	for n := range u.rows {
 		l := &u.rows[n]
 		index := l.at.Sub(u.start) / market.Day
@@ -130,16 +142,16 @@ func (u *importUnit) runMonth() error {
 			if err != nil {
 				return err
 			}
-			if !stopgap && !i.differs(l, u.id, market.Granularity1d, l.at, there, &l.row, false, false) {
+			if !stopgap && !i.differs(l.line, u.id, market.Granularity1d, l.at, there, &l.row, false) {
 				continue
 			}
 		}
 		row := l.row
 		row.Flags |= record.Imported
-		u.months[index], changed = row, true
+		u.months[index], dirty = row, true
 		i.wrote(l.at)
 	}
-	if !changed || !i.o.Write || i.err != nil {
+	if !dirty || !i.o.Write || i.err != nil {
 		return i.err
 	}
 	if err := u.putMonth(dayOf(u.start) / monthDays); err != nil {

@@ -192,10 +192,7 @@ func (m *intake) conflict(c *persist.ImportConflict) {
 		return
 	}
 	why := ""
-	switch {
-	case c.Wide:
-		why = "imported as a point of " + c.Granularity.String() + ", which the file's finer one would take the place of: "
-	case c.Made:
+	if c.Made {
 		why = "the " + c.Granularity.String() + " that the file's rows make differs: "
 	}
 	sheet := rest.NewSheet(c.Granularity)
