@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 )
@@ -194,6 +195,9 @@ func readSymbol(r *SheetRow, text []byte, _, null bool) error {
 	}
 	if null {
 		text = nil
+	}
+	if !utf8.Valid(text) {
+		return errors.New("is not UTF-8")
 	}
 	if string(text) != r.Symbol { // most lines repeat the one before
 		r.Symbol = string(text)
