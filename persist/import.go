@@ -88,6 +88,7 @@ type Import struct {
 	hours, days market.Time // rows that end by then are over
 	rolled      roll        // to be
 	born        market.Time // of the lineage, 0 unknown
+	coarse      stretch     // where coarser rows than minutes were imported
 
 	sum   ImportSum
 	unit  importUnit
@@ -122,6 +123,10 @@ func NewImport(ctx context.Context, s *Store, o ImportOptions) (*Import, error) 
 	defer s.writer.Unlock()
 	i.limits(*s.durable.Load(), s.rolled)
 	i.born = market.Time(s.born.Load())
+	var err error
+	if i.coarse, err = coarseStretch(s.db); err != nil {
+		return nil, err
+	}
 	if o.Write {
 		if err := i.begin(); err != nil {
 			return nil, err
@@ -315,14 +320,45 @@ func (i *Import) End() (ImportSum, error) {
 	return i.sum, i.err
 }
 
-// wrote notes the oldest row that was written.
+// wrote notes from when to when there are rows.
 func (i *Import) wrote(at market.Time) {
 	i.sum.Written++
-	if !i.o.Write || i.born != 0 && at >= i.born {
+	if !i.o.Write {
 		return
 	}
-	i.born = max(at, 1)
-	i.err = errors.Join(i.err, i.s.setMeta(i.b, record.MetaBorn, record.AppendNumbers(nil, uint64(i.born))))
+	if i.born == 0 || at < i.born {
+		i.born = max(at, 1)
+		i.err = errors.Join(i.err, i.s.setMeta(i.b, record.MetaBorn, record.AppendNumbers(nil, uint64(i.born))))
+	}
+	c := i.coarse
+	if g := i.grain(); g > market.Granularity1m {
+		if c.to == 0 {
+			c.from = at
+		}
+		c.from, c.to = min(c.from, at), max(c.to, at.Add(g.Width()))
+	}
+	if c != i.coarse {
+		i.coarse = c
+		i.err = errors.Join(i.err, i.s.setMeta(i.b, record.MetaCoarse, record.AppendNumbers(nil, uint64(c.from), uint64(c.to))))
+	}
+}
+
+// stretch is from ≤ time < to.
+type stretch struct{ from, to market.Time }
+
+func (s stretch) meets(from, to market.Time) bool { return s.from < to && from < s.to }
+
+// coarseStretch returns where rows were imported that have no finer ones beneath.
+func coarseStretch(r pebble.Reader) (stretch, error) {
+	payload, err := getMeta(r, record.MetaCoarse)
+	if err != nil || payload == nil {
+		return stretch{}, err
+	}
+	n, err := record.ReadNumbers(payload, 2)
+	if err != nil {
+		return stretch{}, fmt.Errorf("cannot read meta record %q: %w", record.MetaCoarse, corrupt(err))
+	}
+	return stretch{from: n.Time(0), to: n.Time(1)}, nil
 }
 
 // apply hands the batch on.

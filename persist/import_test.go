@@ -1,7 +1,6 @@
 package persist
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -9,7 +8,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/velocimeter/velocimeter/engine/market"
-	"github.com/velocimeter/velocimeter/persist/record"
 )
 
 // lived makes a lineage with some days of history, several samples a minute at times.
@@ -111,7 +109,6 @@ func TestImportRoundTrip(t *testing.T) {
 	for g := range market.NumGranularities {
 		all[g] = historyOf(t, w.s, g)
 	}
-	now := record.Floor(w.mk.now, market.Hour)
 	for g := range market.NumGranularities {
 		o := testOptions(vfs.NewMem())
 		s := mustOpen(t, o)
@@ -144,6 +141,7 @@ func TestImportRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		s = mustOpen(t, o)
+		ladderHolds(t, s)
 		if rec := s.Recovery(); !rec.Clean || rec.NextSeq != 1 || len(rec.Damage) > 0 {
 			t.Fatalf("%s: %+v", g, rec)
 		}
@@ -152,7 +150,6 @@ func TestImportRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_ = now
 	// Into itself nothing goes.
 	for g := range market.NumGranularities {
 		sum, conflicts := importRows(t, w.s, importOptions(o, g), all[g])
@@ -180,12 +177,12 @@ func TestImportInAnyOrder(t *testing.T) {
 		o := testOptions(vfs.NewMem())
 		s := mustOpen(t, o)
 		for _, g := range order {
-			sum, conflicts := importRows(t, s, importOptions(o, g), all[g])
-			t.Log(g, sum)
+			_, conflicts := importRows(t, s, importOptions(o, g), all[g])
 			for _, c := range conflicts {
 				t.Errorf("order %v: %s: %+v", order, g, c)
 			}
 		}
+		ladderHolds(t, s)
 		for g := range market.NumGranularities {
 			if g > 0 {
 				sameRows(t, fmt.Sprint(order, g), historyOf(t, s, g), all[g], false)
@@ -199,5 +196,3 @@ func TestImportInAnyOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 }
-
-var _ = context.Background

@@ -99,6 +99,10 @@ func (t *then) read(q *market.PastQuery, page *market.PastMarket) error {
 	if err := t.expect(q); err != nil {
 		return err
 	}
+	coarse, err := coarseStretch(t.db)
+	if err != nil {
+		return err
+	}
 	found := false
 	since := t.at.Add(-market.PastLookBack)
 	for _, l := range ladder {
@@ -119,8 +123,9 @@ func (t *then) read(q *market.PastQuery, page *market.PastMarket) error {
 		if asOf != 0 && !found {
 			page.Granularity, page.AsOf, found = l.g, asOf, true
 		}
-		// What was kept for all of the look-back leaves nothing to coarser rows.
-		if t.complete() || oldest <= since.Add(-l.g.Width()) {
+		// What was kept for all of the look-back leaves nothing to coarser rows, but
+		// where such were imported.
+		if t.complete() || oldest <= since.Add(-l.g.Width()) && !coarse.meets(since, t.at) {
 			break
 		}
 	}

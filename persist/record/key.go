@@ -37,6 +37,7 @@ const (
 	MetaClean    = "clean"
 	MetaRoll     = "roll"
 	MetaBorn     = "born"
+	MetaCoarse   = "coarse"
 )
 
 // MetaKey returns the key of a meta record.
