@@ -185,7 +185,7 @@ func TestImportInAnyOrder(t *testing.T) {
 		ladderHolds(t, s)
 		for g := range market.NumGranularities {
 			if g > 0 {
-				sameRows(t, fmt.Sprint(order, g), historyOf(t, s, g), all[g], false)
+				sameRows(t, fmt.Sprintf("%v %s", order, g), historyOf(t, s, g), all[g], false)
 			}
 		}
 		if err := s.Close(); err != nil {

@@ -91,12 +91,12 @@ func (m *intake) survey(ctx context.Context) error {
 	}, func(e *rest.SheetError) error {
 		m.say("%s:%s", m.src.name, trimLine(e))
 		if wrong++; wrong == maxBadLines {
-			return exitWith(exitData, fmt.Errorf("cannot import %s: %d lines or more are wrong; nothing was written", m.src.name, wrong))
+			return exitWith(exitData, fmt.Errorf("cannot import %s: wrong lines: %d or more; nothing was written", m.src.name, wrong))
 		}
 		return nil
 	})
 	if err == nil && wrong > 0 {
-		err = exitWith(exitData, fmt.Errorf("cannot import %s: %d lines are wrong; nothing was written", m.src.name, wrong))
+		err = exitWith(exitData, fmt.Errorf("cannot import %s: wrong lines: %d; nothing was written", m.src.name, wrong))
 	}
 	if err == nil && rows > 2 && m.job.granularity != market.GranularityRaw && m.coarse > m.job.granularity {
 		m.say("every time is the beginning of a stretch of %s: is it a file of that?", m.coarse)
