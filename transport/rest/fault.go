@@ -41,6 +41,11 @@ var (
 		detail:      "no tracked token has this id or slug",
 		remediation: "find it with /api/v1/tokens?symbols= or ?search=; a path takes an id or a slug, not a symbol",
 	}
+	faultPastToken = fault{
+		status: fasthttp.StatusNotFound, code: "token_not_found",
+		detail:      "no tracked token has this id, and history has nothing of it in this range",
+		remediation: "ask for another range, or find a token with /api/v1/tokens?symbols= or ?search=",
+	}
 	faultTokenForm = fault{
 		status: fasthttp.StatusBadRequest, code: "invalid_parameter",
 		detail:      "the token in the path is neither an id (1 to 4294967295) nor a slug",

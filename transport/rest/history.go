@@ -40,6 +40,7 @@ var granularityNames = func() (names []string) {
 // historyQuery is a normalised GET /tokens/{id}/history.
 type historyQuery struct {
 	id          market.ID
+	untracked   bool          // the token is not of the present market
 	span        market.Millis // of a relative range; 0 where from and to are given
 	from, to    market.Time
 	open        bool // "to" was not given: it is now
@@ -61,11 +62,11 @@ func (a *API) parseHistory(r *request) (*plan, *fault) {
 	if f := finishArgs(args); f != nil {
 		return nil, f
 	}
-	s, f := a.lookup(r.board, r.token)
+	id, f := a.lookupThen(r.board, r.token)
 	if f != nil {
 		return nil, f
 	}
-	q.id = s.ID
+	q.id, q.untracked = id, r.board.Token(id) == nil
 	q.question = idText(q.id) + "?" + q.rangeAndFields()
 	if f := a.resume(args, &q); f != nil {
 		return nil, f
@@ -252,6 +253,9 @@ func (a *API) appendHistory(m *moment, out *output, q *historyQuery) *fault {
 	p, f := a.ask(ask)
 	if f != nil {
 		return f
+	}
+	if q.untracked && len(p.Points) == 0 && q.after == 0 {
+		return &faultPastToken
 	}
 	next := ""
 	if p.Next != 0 {

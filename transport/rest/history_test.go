@@ -49,6 +49,23 @@ func twoPoints(q market.HistoryQuery) (*market.HistoryPage, error) {
 	return p, nil
 }
 
+// A token that is not tracked has its history all the same, where there is any.
+func TestHistoryOfUntrackedTokens(t *testing.T) {
+	w := serve(t, Config{}, sample())
+	asked := w.remember(twoPoints)
+	r := w.get("/api/v1/tokens/99/history?granularity=1h")
+	if r.status != 200 || !strings.Contains(r.body, `{"id":99,"granularity":"1h"`) || len(*asked) != 1 || (*asked)[0].ID != 99 {
+		t.Errorf("got %d %s", r.status, r.body)
+	}
+	w.remember(func(market.HistoryQuery) (*market.HistoryPage, error) { return &market.HistoryPage{}, nil })
+	if r := w.get("/api/v1/tokens/98/history"); r.status != 404 || !strings.Contains(r.body, "history has nothing of it in this range") {
+		t.Errorf("got %d %s", r.status, r.body)
+	}
+	if r := w.get("/api/v1/tokens/1/history?range=1h"); r.status != 200 {
+		t.Errorf("got %d %s", r.status, r.body)
+	}
+}
+
 func TestHistoryBodies(t *testing.T) {
 	w := serve(t, Config{}, sample())
 	w.remember(twoPoints)
