@@ -179,6 +179,9 @@ func (s *Store) start() error {
 	options.ReadOnly = s.readOnly
 	db, err := pebble.Open(dir, options)
 	if err != nil {
+		if errors.Is(err, pebble.ErrDBDoesNotExist) { // its first start was cut short
+			err = fmt.Errorf("%w (%w)", ErrAbsent, err)
+		}
 		return fmt.Errorf("cannot open store %q: %w", dir, sealedError(err))
 	}
 	s.db = db

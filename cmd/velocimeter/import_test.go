@@ -98,6 +98,9 @@ func TestImportExportRoundTrip(t *testing.T) {
 			if again := exported(t, "--data", into, "-g", g.String(), "--format", format); again != text {
 				t.Errorf("%s %s: %d bytes went in, %d came out", g, format, len(text), len(again))
 			}
+			if g == market.Granularity1d {
+				importIntoEmpty(t, file)
+			}
 			before := pictureOf(t, into)
 			importing(t, exitOK, "nothing had to be written", args...)
 			if !samePicture(before, pictureOf(t, into)) {
@@ -105,6 +108,16 @@ func TestImportExportRoundTrip(t *testing.T) {
 			}
 		}
 	}
+}
+
+// importIntoEmpty imports into a lineage whose first start was cut short.
+func importIntoEmpty(t *testing.T, file string) {
+	t.Helper()
+	into := filepath.Join(t.TempDir(), "data")
+	if err := os.MkdirAll(filepath.Join(into, "other"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	importing(t, exitOK, " written, 0 already there", file, "--data", into, "-g", "1d", "--lineage", "other", "--create")
 }
 
 // Raw points become the minutes that they were in; a stream is read like a file.

@@ -119,6 +119,9 @@ func (m *intake) check(ctx context.Context) error {
 		return m.run(ctx, nil, false)
 	}
 	store, err := persist.OpenReadOnly(m.options)
+	if m.job.create && errors.Is(err, persist.ErrAbsent) { // its first start was cut short
+		return m.run(ctx, nil, false)
+	}
 	if err != nil {
 		return importError(m.options.Dir, err)
 	}
