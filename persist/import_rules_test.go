@@ -356,6 +356,7 @@ func TestImportPowerCut(t *testing.T) {
 	if testing.Short() {
 		seeds = 5
 	}
+	cut, begun := 0, 0
 	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 17))
 		mem := vfs.NewCrashableMem()
@@ -385,6 +386,10 @@ func TestImportPowerCut(t *testing.T) {
 		}
 		o = testOptions(c.after)
 		s = mustOpen(t, o)
+		cut++
+		if n := len(historyOf(t, s, g)); n > 0 && n < len(whole) {
+			begun++
+		}
 		if rec := s.Recovery(); len(rec.Damage) > 0 {
 			t.Fatalf("seed %d: %+v", seed, rec)
 		}
@@ -395,6 +400,9 @@ func TestImportPowerCut(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if t.Logf("%d cuts, %d in the middle", cut, begun); cut == 0 {
+		t.Error("no import was cut short")
 	}
 }
 
