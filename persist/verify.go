@@ -197,7 +197,7 @@ func (v *verifier) store() {
 		}
 	}()
 	for _, walk := range []func(){
-		v.meta, v.periods, v.closedMinutes, v.blocks, v.ladder, v.days, v.months, v.states, v.cells, v.retirements, v.journal, v.strangers, v.ends,
+		v.meta, v.periods, v.closedMinutes, v.blocks, v.ladder, v.days, v.months, v.states, v.cells, v.retirements, v.symbols, v.journal, v.strangers, v.ends,
 	} {
 		if walk(); v.err != nil {
 			return

@@ -3,6 +3,7 @@ package persist
 import (
 	"bytes"
 	"errors"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -166,7 +167,7 @@ func (v *verifier) ladder() {
 		switch {
 		case !inFive && v.kept(record.KindFive, day):
 			v.fault(record.ChunkKey(record.KindFive, day, id, part), "is missing, its minutes are there")
-		case !inOne && v.kept(record.KindHour, day):
+		case !inOne && v.kept(record.KindHour, day) && (!goodFive || !allImported(fives)):
 			v.fault(record.ChunkKey(record.KindHour, day, id, part), "is missing, its 5 minutes are there")
 			hours.bad = true
 		case goodOne && goodFive:
@@ -182,8 +183,34 @@ func (v *verifier) ladder() {
 	v.checkHours(&hours)
 }
 
+// allImported reports whether rows came without what they are made of.
+func allImported(rows []record.Row) bool {
+	for i := range rows {
+		if rows[i].Flags&record.Imported == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// ofFiner leaves out what was imported, and what would be in its place.
+func ofFiner(got, want []record.Row) (ours, theirs []record.Row) {
+	imported := map[int32]bool{}
+	for i := range got {
+		if got[i].Flags&record.Imported != 0 {
+			imported[got[i].Index] = true
+		}
+	}
+	if len(imported) == 0 {
+		return got, want
+	}
+	other := func(r record.Row) bool { return imported[r.Index] }
+	return slices.DeleteFunc(slices.Clone(got), other), slices.DeleteFunc(slices.Clone(want), other)
+}
+
 // sameRows compares a chunk's rows with those that its finer ones give.
 func (v *verifier) sameRows(key []byte, got, want []record.Row) {
+	got, want = ofFiner(got, want)
 	for i := 0; i < max(len(got), len(want)); i++ {
 		v.rep.Recomputed++
 		if i >= len(got) || i >= len(want) || !sameRow(&got[i], &want[i]) {
@@ -224,7 +251,7 @@ func (v *verifier) days() {
 		if !good || !ok {
 			return
 		}
-		if v.kept(record.KindHour, day) && hourOf(day, byte(rows[0].Index)) < v.rolled.hours && !v.has(record.KindHour, day, id) {
+		if v.kept(record.KindHour, day) && !allImported(rows) && hourOf(day, byte(rows[0].Index)) < v.rolled.hours && !v.has(record.KindHour, day, id) {
 			v.fault(record.ChunkKey(record.KindHour, day, id, byte(rows[0].Index)), "is missing, its hour is there")
 		}
 		if dayStart(day) >= v.rolled.days || !v.kept(record.KindMonth, day/monthDays) {
@@ -237,7 +264,7 @@ func (v *verifier) days() {
 		switch {
 		case !ok:
 			v.fault(month, "has no row of day %d, whose hours are there", want.Index)
-		case !sameRow(&got, &want):
+		case got.Flags&record.Imported == 0 && !sameRow(&got, &want):
 			v.fault(month, "the row of day %d is not what its hours give", want.Index)
 		}
 		v.rep.Recomputed++
@@ -265,7 +292,7 @@ func (v *verifier) months() {
 		}
 		for i := range rows {
 			day := period*monthDays + uint32(rows[i].Index)
-			if dayStart(day) >= v.rolled.days || !v.kept(record.KindDay, day) {
+			if dayStart(day) >= v.rolled.days || !v.kept(record.KindDay, day) || rows[i].Flags&record.Imported != 0 {
 				continue
 			}
 			if !v.get(record.ChunkKey(record.KindDay, day, id, 0), func([]byte) {}) {

@@ -35,6 +35,8 @@ func (v *verifier) meta() {
 			numbers(key, payload, 1, func(n record.Numbers) { v.clean = n[0] })
 		case record.MetaBorn:
 			numbers(key, payload, 1, func(record.Numbers) {})
+		case record.MetaCoarse:
+			numbers(key, payload, 2, func(record.Numbers) {})
 		case record.MetaRoll:
 			numbers(key, payload, 3, func(n record.Numbers) { v.rolled = roll{hours: n.Time(0), days: n.Time(1), seq: n[2]} })
 		case record.MetaState:
@@ -196,6 +198,15 @@ func (v *verifier) retirements() {
 	v.each(record.KindTombstone, func(key, payload []byte) {
 		if _, ok := record.ParseTombstoneKey(key); !ok || len(payload) > 0 {
 			v.fault(key, "a retirement of %d and %d bytes", len(key), len(payload))
+		}
+	})
+}
+
+// symbols checks those of tokens whose history was imported.
+func (v *verifier) symbols() {
+	v.each(record.KindName, func(key, payload []byte) {
+		if _, ok := record.NameID(key); !ok || payload != nil && len(payload) == 0 {
+			v.fault(key, "a symbol of %d and %d bytes", len(key), len(payload))
 		}
 	})
 }

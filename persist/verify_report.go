@@ -75,13 +75,13 @@ type Fault struct {
 // kindOrder is the order in which a report lists the kinds.
 var kindOrder = []byte{
 	record.KindMeta, record.KindJournal, record.KindMinute, record.KindBlock, record.KindHour, record.KindFive, record.KindDay,
-	record.KindMonth, record.KindState, record.KindEngine, record.KindCells, record.KindLast, record.KindTombstone,
+	record.KindMonth, record.KindState, record.KindEngine, record.KindCells, record.KindLast, record.KindTombstone, record.KindName,
 }
 
 var kindNames = map[byte]string{
 	record.KindMeta: "meta", record.KindJournal: "tick", record.KindMinute: "minute", record.KindBlock: "block",
 	record.KindHour: "1m", record.KindFive: "5m", record.KindDay: "1h", record.KindMonth: "1d", record.KindState: "token state",
-	record.KindEngine: "engine state", record.KindCells: "window cells", record.KindLast: "window 5m cells", record.KindTombstone: "retirement",
+	record.KindEngine: "engine state", record.KindCells: "window cells", record.KindLast: "window 5m cells", record.KindTombstone: "retirement", record.KindName: "imported symbol",
 }
 
 // describe reads from a key what a fault can say about where it is.
@@ -106,6 +106,8 @@ func describe(key []byte) Fault {
 		}
 	case record.KindState:
 		f.Token, _ = record.StateID(key)
+	case record.KindName:
+		f.Token, _ = record.NameID(key)
 	case record.KindTombstone:
 		if t, ok := record.ParseTombstoneKey(key); ok {
 			f.Token, f.Time, f.From, f.To = t.ID, t.Time, t.Seq, t.Seq

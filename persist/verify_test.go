@@ -135,12 +135,25 @@ func kept(t testing.TB, fs vfs.FS, damage func(s *Store)) {
 		w.append(5 * market.Second)
 	}
 	w.commit()
+	if err := importedName(w.s); err != nil {
+		t.Fatal(err)
+	}
 	if damage != nil {
 		damage(w.s)
 	}
 	if err := w.s.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// importedName adds a symbol as an import does.
+func importedName(s *Store) error {
+	b := s.db.NewBatch()
+	defer func() { _ = b.Close() }()
+	if err := s.put(b, record.NameKey(7), func(dst []byte) []byte { return append(dst, "SEVEN"...) }); err != nil {
+		return err
+	}
+	return s.apply(b, pebble.Sync)
 }
 
 // keysOf lists the keys of a kind.
@@ -178,7 +191,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 			}
 		}
 		f("flipped", func(s *Store, key []byte) { spoil(t, s, key) })
-		if kind == record.KindMeta || kind == record.KindTombstone {
+		if kind == record.KindMeta || kind == record.KindTombstone || kind == record.KindName {
 			continue // one of several, of which none must be there
 		}
 		f("deleted", func(s *Store, key []byte) {
