@@ -101,7 +101,11 @@ type opened struct {
 
 // TestWalk does the same to encrypted files as to byte slices, with power cuts.
 func TestWalk(t *testing.T) {
-	for seed := range uint64(40) {
+	seeds := uint64(40)
+	if testing.Short() {
+		seeds = 8
+	}
+	for seed := range seeds {
 		walk(t, seed)
 		if t.Failed() {
 			t.Fatalf("repeat with seed %d", seed)
@@ -250,13 +254,16 @@ func TestFlips(t *testing.T) {
 		}
 	}
 	syncDirs(t, mem)
-	told := 0
+	told, flips := 0, 300
+	if testing.Short() {
+		flips = 40
+	}
 	for name, data := range want {
 		info, err := mem.Stat("d/" + name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 300 {
+		for range flips {
 			bit := rng.IntN(int(info.Size()) * 8)
 			hit := flipped(t, mem, name, bit)
 			layer, err := Open(hit, "d", keys)
@@ -283,7 +290,7 @@ func TestFlips(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d of 1200 told", told)
+	t.Logf("%d of %d told", told, flips*len(want))
 }
 
 func TestCuts(t *testing.T) {
