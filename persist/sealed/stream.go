@@ -59,7 +59,8 @@ func (w *streamWriter) Write(p []byte) (n int, err error) {
 		part := p[:min(len(p), maxFrame)]
 		at := w.written.Load()
 		le := binary.LittleEndian
-		b := append(w.buf[:0], w.head...)
+		b := w.buf[:0]
+		b = append(b, w.head...)
 		from := len(b)
 		b = le.AppendUint64(le.AppendUint64(b, at), w.synced.Load())
 		b = le.AppendUint32(b, uint32(len(part)))
