@@ -50,7 +50,7 @@ func (s *Store) append(t *market.Tick) error {
 	// ticks: where the engine's clock stands, history creeps on.
 	at := max(t.Env.Now, s.at+1)
 	if err := s.roomy(); err != nil {
-		s.refused = seq
+		s.refuse(seq)
 		return fmt.Errorf("cannot append tick %d: %w", seq, err)
 	}
 	if err := s.enter(seq, at); err != nil {

@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -72,7 +73,12 @@ type Store struct {
 	born    atomic.Int64 // instant of the lineage's first tick; 0 before it
 	stats   counters
 
-	backing atomic.Bool // a backup is being made
+	backing  atomic.Bool // a backup is being made
+	checking atomic.Bool // Check runs
+
+	refusals atomic.Pointer[[]LostRange] // see gaps
+	life     context.Context             // ends when Close begins, for what reads for long
+	die      context.CancelFunc
 }
 
 // mark is a position in the journal.
@@ -136,6 +142,7 @@ func open(o Options, readOnly bool) (*Store, error) {
 	s.h = &health{log: o.Logger, onFatal: o.Fatal, onFull: o.DiskFull, space: s.space, closing: make(chan struct{})}
 	s.space.open()
 	s.open.accs = map[market.ID]*record.Acc{}
+	s.life, s.die = context.WithCancel(context.Background())
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
@@ -224,6 +231,7 @@ func (s *Store) end(last func() error) error {
 	s.rotate.stop()
 	s.writer.Lock()
 	defer s.writer.Unlock()
+	s.die()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

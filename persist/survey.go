@@ -43,7 +43,7 @@ func Lineages(dir string) (names []string, err error) {
 // given is valid during the call only. A damaged state is left out
 // (Recovery.Damage names it).
 func (s *Store) States(fn func(ts market.TokenState) error) error {
-	return s.scanStates([]byte{record.KindState}, []byte{record.KindState + 1}, fn)
+	return scanStates(s.db, []byte{record.KindState}, []byte{record.KindState + 1}, fn)
 }
 
 // historyKinds are the chunks that the points of a granularity come from.

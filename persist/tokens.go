@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -34,31 +35,38 @@ func (s *Store) Tokens(workers int, fn func(ts market.TokenState, cells []market
 		if i+1 < workers {
 			end = record.StateKey(ids[(i+1)*len(ids)/workers])
 		}
-		group.Go(func() { errs[i] = s.readTokens(start, end, fn) })
+		group.Go(func() { errs[i] = tokenReader{db: s.db, at: s.state.at, log: s.log}.read(start, end, fn) })
 	}
 	group.Wait()
 	return errors.Join(errs...)
 }
 
-func (s *Store) readTokens(start, end []byte, fn func(market.TokenState, []market.Cell) error) error {
-	w := newWindowReader(s.db, s.state.at)
+// tokenReader reads the states of tokens with their cells.
+type tokenReader struct {
+	db  pebble.Reader
+	at  market.Time // of the state
+	log *slog.Logger
+}
+
+func (r tokenReader) read(start, end []byte, fn func(market.TokenState, []market.Cell) error) error {
+	w := newWindowReader(r.db, r.at)
 	var cells []market.Cell
-	err := s.scanStates(start, end, func(ts market.TokenState) (err error) {
+	err := scanStates(r.db, start, end, func(ts market.TokenState) (err error) {
 		if cells, err = w.read(cells[:0], &ts); err != nil {
 			return err
 		}
 		return fn(ts, cells)
 	})
 	for _, d := range w.damage {
-		s.log.Error("damaged window cells", "what", d)
+		r.log.Error("damaged window cells", "what", d)
 	}
 	return errors.Join(append([]error{err, w.close()}, w.damage...)...)
 }
 
 // scanStates yields the stored states between two keys, but for damaged ones, which
 // Open has reported. What fn is given is valid during the call only.
-func (s *Store) scanStates(start, end []byte, fn func(market.TokenState) error) error {
-	return scan(s.db, start, end, func(key, value []byte) error {
+func scanStates(r pebble.Reader, start, end []byte, fn func(market.TokenState) error) error {
+	return scan(r, start, end, func(key, value []byte) error {
 		id, ok := record.StateID(key)
 		payload, bad := record.Open(key, value)
 		if bad != nil || !ok {
@@ -74,7 +82,7 @@ func (s *Store) scanStates(start, end []byte, fn func(market.TokenState) error) 
 
 // windowReader walks the cells of all days side by side, token by token.
 type windowReader struct {
-	db     *pebble.DB
+	db     pebble.Reader
 	at     market.Time // of the state
 	days   []dayCells
 	damage []error
@@ -90,7 +98,7 @@ type dayCells struct {
 	from, to market.Time
 }
 
-func newWindowReader(db *pebble.DB, now market.Time) *windowReader {
+func newWindowReader(db pebble.Reader, now market.Time) *windowReader {
 	w := &windowReader{db: db, at: now}
 	before := max(now.Add(-market.Hour), 0)
 	w.add(record.KindLast, lastFrom(before), fineFrom(before))

@@ -137,8 +137,10 @@ type verifier struct {
 	rep *Report
 
 	layer *sealed.Layer // nil where the files are plain
-	db    *pebble.DB
+	db    pebble.Reader
 	err   error // why the verification cannot go on
+
+	view *view // of a running store, of which db is a picture; nil where nobody writes
 
 	kinds    map[byte]*KindCount
 	first    map[byte]uint32 // first period of which a kind has a chunk
@@ -196,8 +198,14 @@ func (v *verifier) store() {
 			v.err = err
 		}
 	}()
+	v.walk()
+}
+
+// walk reads everything.
+func (v *verifier) walk() {
 	for _, walk := range []func(){
-		v.meta, v.periods, v.closedMinutes, v.blocks, v.ladder, v.days, v.months, v.states, v.cells, v.retirements, v.symbols, v.journal, v.strangers, v.ends,
+		v.meta, v.periods, v.closedMinutes, v.blocks, v.ladder, v.days, v.months, v.anew, v.states, v.cells, v.retirements, v.symbols,
+		v.journal, v.strangers, v.ends,
 	} {
 		if walk(); v.err != nil {
 			return
@@ -210,17 +218,7 @@ func (v *verifier) store() {
 
 // each walks every record of a kind; payload is nil where the record does not
 // check out, which is reported already.
-func (v *verifier) each(kind byte, fn func(key, payload []byte)) {
-	c, n := v.count(kind), 0
-	err := scan(v.db, []byte{kind}, []byte{kind + 1}, func(key, value []byte) error {
-		if n++; n%256 == 0 && v.ctx.Err() != nil {
-			return v.ctx.Err()
-		}
-		fn(key, v.open(c, key, value))
-		return nil
-	})
-	v.unreadable(kind, err)
-}
+func (v *verifier) each(kind byte, fn func(key, payload []byte)) { v.walkKind(kind, nil, fn) }
 
 func (v *verifier) open(c *KindCount, key, value []byte) []byte {
 	c.Records++

@@ -42,18 +42,26 @@ type cursor struct {
 	valid   bool
 	n       int
 	key     []byte
-	payload []byte // nil where the record does not check out
+	value   []byte
+	payload []byte // nil where the record does not check out; see take
 }
 
 func (v *verifier) newCursor(kind byte) *cursor {
 	c := &cursor{v: v, kind: kind}
-	it, err := v.db.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
-	if v.unreadable(kind, err); err != nil {
-		return c
+	c.from([]byte{kind})
+	return c
+}
+
+// from begins, or begins again in a new view, at a key.
+func (c *cursor) from(key []byte) {
+	c.close()
+	c.valid = false
+	it, err := c.v.db.NewIter(&pebble.IterOptions{LowerBound: []byte{c.kind}, UpperBound: []byte{c.kind + 1}})
+	if c.v.unreadable(c.kind, err); err != nil {
+		return
 	}
 	c.it = it
-	c.load(it.First())
-	return c
+	c.load(it.SeekGE(key))
 }
 
 func (c *cursor) load(ok bool) {
@@ -73,30 +81,52 @@ func (c *cursor) load(ok bool) {
 	}
 	c.valid = true
 	c.key = append(c.key[:0], c.it.Key()...)
-	c.payload = c.v.open(c.v.count(c.kind), c.key, value)
+	c.value, c.payload = value, nil
 }
+
+// take opens the record.
+func (c *cursor) take() { c.payload = c.v.open(c.v.count(c.kind), c.key, c.value) }
 
 func (c *cursor) next() { c.load(c.it.Next()) }
 
 func (c *cursor) close() {
 	if c.it != nil {
 		_ = c.it.Close() // what it met was reported when it met it
+		c.it = nil
 	}
 }
 
-// pairs walks two kinds side by side: fn is told which of them has the key.
-func (v *verifier) pairs(a, b *cursor, fn func(inA, inB bool)) {
-	for a.valid || b.valid {
-		var order int
+// pairs walks two kinds side by side: fn is told which of them has the key. Behind
+// the last record of a token and period between is called, before the view may be
+// renewed.
+func (v *verifier) pairs(a, b *cursor, between func(), fn func(inA, inB bool)) {
+	var last []byte
+	for (a.valid || b.valid) && v.err == nil {
+		order, key := -1, a.key
 		switch {
 		case !b.valid:
-			order = -1
 		case !a.valid:
-			order = 1
+			order, key = 1, b.key
 		default:
-			order = bytes.Compare(a.key[1:], b.key[1:])
+			if order = bytes.Compare(a.key[1:], b.key[1:]); order > 0 {
+				key = b.key
+			}
+		}
+		if !sameToken(last, key) {
+			between()
+			if last = append(last[:0], key...); v.view.aged() && v.err == nil {
+				v.anewFrom(a, b, last)
+				continue
+			}
+		}
+		if order <= 0 {
+			a.take()
+		}
+		if order >= 0 {
+			b.take()
 		}
 		fn(order <= 0, order >= 0)
+		v.rest()
 		if order <= 0 {
 			a.next()
 		}
@@ -147,7 +177,11 @@ func (v *verifier) ladder() {
 	defer five.close()
 	var minutes, fives []record.Row
 	var hours hourRows
-	v.pairs(one, five, func(inOne, inFive bool) {
+	between := func() {
+		v.checkHours(&hours)
+		hours = hourRows{rows: hours.rows[:0]}
+	}
+	v.pairs(one, five, between, func(inOne, inFive bool) {
 		goodOne, goodFive, key := false, false, five.key
 		if inFive {
 			fives, goodFive = v.rowsOf(record.KindFive, fives[:0], five.key, five.payload)
@@ -160,10 +194,7 @@ func (v *verifier) ladder() {
 		if !ok || part > 23 || hourOf(day, part) >= v.rolled.hours {
 			return // not moved to the end: to be done again
 		}
-		if hours.day != day || hours.id != id {
-			v.checkHours(&hours)
-			hours = hourRows{day: day, id: id, rows: hours.rows[:0]}
-		}
+		hours.day, hours.id = day, id
 		switch {
 		case !inFive && v.kept(record.KindFive, day):
 			v.fault(record.ChunkKey(record.KindFive, day, id, part), "is missing, its minutes are there")
@@ -180,7 +211,7 @@ func (v *verifier) ladder() {
 		}
 		hours.bad = hours.bad || inOne && !goodOne
 	})
-	v.checkHours(&hours)
+	between()
 }
 
 // allImported reports whether rows came without what they are made of.
@@ -244,7 +275,7 @@ func (v *verifier) checkHours(h *hourRows) {
 // days checks hours, and computes days again.
 func (v *verifier) days() {
 	var rows []record.Row
-	v.each(record.KindDay, func(key, payload []byte) {
+	v.eachAlone(record.KindDay, func(key, payload []byte) {
 		var good bool
 		rows, good = v.rowsOf(record.KindDay, rows[:0], key, payload)
 		day, id, _, ok := record.ParseChunkKey(key)
@@ -283,7 +314,7 @@ func (v *verifier) has(kind byte, day uint32, id market.ID) (found bool) {
 // months checks days.
 func (v *verifier) months() {
 	var rows []record.Row
-	v.each(record.KindMonth, func(key, payload []byte) {
+	v.eachAlone(record.KindMonth, func(key, payload []byte) {
 		var good bool
 		rows, good = v.rowsOf(record.KindMonth, rows[:0], key, payload)
 		period, id, _, ok := record.ParseChunkKey(key)

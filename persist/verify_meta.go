@@ -59,6 +59,11 @@ func (v *verifier) meta() {
 		v.fault(record.MetaKey(record.MetaRoll), "is not at a full hour and day")
 	}
 	v.rep.StateSeq = v.state.seq
+	if v.view != nil {
+		for _, r := range v.view.s.gaps() {
+			v.rep.Holes = record.AddLost(v.rep.Holes, r)
+		}
+	}
 }
 
 func (v *verifier) ranges(key, payload []byte) []LostRange {
@@ -129,8 +134,8 @@ func (v *verifier) states() {
 }
 
 func (v *verifier) decodeTokens() {
-	s := &Store{db: v.db, state: v.state, log: slog.New(slog.DiscardHandler)}
-	err := s.readTokens([]byte{record.KindState}, []byte{record.KindState + 1}, func(ts market.TokenState, cells []market.Cell) error {
+	r := tokenReader{db: v.db, at: v.state.at, log: slog.New(slog.DiscardHandler)}
+	err := r.read([]byte{record.KindState}, []byte{record.KindState + 1}, func(ts market.TokenState, cells []market.Cell) error {
 		if err := v.o.Checks.Token(ts, cells); err != nil {
 			v.fault(record.StateKey(ts.ID), "does not decode: %v", err)
 		}
@@ -168,8 +173,8 @@ func (v *verifier) cells() {
 		v.count(c.kind).Rows += uint64(len(cells))
 		return cells, true
 	}
-	needed := dayOf(fineFrom(v.state.at))
-	v.pairs(fine, last, func(inFine, inLast bool) {
+	v.pairs(fine, last, func() {}, func(inFine, inLast bool) {
+		needed := dayOf(fineFrom(v.state.at))
 		goodFine, goodLast := false, false
 		if inFine {
 			all, goodFine = read(fine, all[:0])
@@ -195,7 +200,7 @@ func (v *verifier) cells() {
 }
 
 func (v *verifier) retirements() {
-	v.each(record.KindTombstone, func(key, payload []byte) {
+	v.eachAlone(record.KindTombstone, func(key, payload []byte) {
 		if _, ok := record.ParseTombstoneKey(key); !ok || len(payload) > 0 {
 			v.fault(key, "a retirement of %d and %d bytes", len(key), len(payload))
 		}

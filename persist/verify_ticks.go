@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"cmp"
 	"hash/maphash"
 	"maps"
 	"math"
@@ -41,6 +42,7 @@ type tickWalk struct {
 	minute int    // index of the closed minute that is added up
 	seen   uint64 // ticks of it
 	open   openMinute
+	moved  bool // the view was renewed since
 
 	hour market.Time // in chunks, whose minutes are added up
 	sums map[market.ID]*[60]uint64
@@ -52,12 +54,13 @@ func (v *verifier) journal() {
 	w := &tickWalk{v: v, last: v.state.seq, whole: true, open: openMinute{accs: map[market.ID]*record.Acc{}}}
 	w.sums, w.seed = map[market.ID]*[60]uint64{}, maphash.MakeSeed()
 	v.rep.DurableSeq, v.rep.Time = v.state.seq, v.state.at
-	v.each(record.KindJournal, func(key, payload []byte) {
+	v.walkKind(record.KindJournal, w.betweenMinutes, func(key, payload []byte) {
 		seq, ok := record.JournalSeq(key)
 		if !ok {
 			v.fault(key, "the key has %d bytes", len(key))
 			return
 		}
+		w.settle(seq)
 		w.follow(seq)
 		head, good := w.read(key, payload)
 		w.add(seq, head, good)
@@ -140,6 +143,7 @@ func (w *tickWalk) add(seq uint64, head *record.Head, good bool) {
 		if inMinute {
 			w.open.add(id, s)
 		}
+		v.restSmall()
 	})
 	if err != nil {
 		v.fault(record.JournalKey(seq), "%v", err)
@@ -242,7 +246,12 @@ func (w *tickWalk) sum(r *record.Row) uint64 { return maphash.Comparable(w.seed,
 // compareHour holds the rows of an hour's chunks against those made of its ticks.
 func (w *tickWalk) compareHour() {
 	v := w.v
+	if !v.kept(record.KindHour, dayOf(w.hour)) { // it was dropped since
+		clear(w.sums)
+		return
+	}
 	for _, id := range slices.Sorted(maps.Keys(w.sums)) {
+		v.restSmall()
 		key := record.ChunkKey(record.KindHour, dayOf(w.hour), id, byte(hourOfDay(w.hour)))
 		want := w.sums[id]
 		v.rows = v.rows[:0]
@@ -305,19 +314,16 @@ func stored(r *record.Row) []record.Row {
 
 // blocks checks the minute blocks of hours that are not over.
 func (v *verifier) blocks() {
-	next := 0
-	v.each(record.KindBlock, func(key, payload []byte) {
+	v.eachAlone(record.KindBlock, func(key, payload []byte) {
 		minute, _ := record.KeyTime(key)
-		for next < len(v.minutes) && v.minutes[next].at < minute {
-			next++
-		}
+		_, closed := slices.BinarySearchFunc(v.minutes, minute, func(m minuteSpan, at market.Time) int { return cmp.Compare(m.at, at) })
 		switch {
 		case len(key) != 10 || key[9] >= record.Groups || minute != record.Floor(minute, market.Minute):
 			v.fault(key, "the key is not one of a minute and a group")
 			return
 		case minute < v.rolled.hours:
 			v.fault(key, "its hour is over, and in chunks")
-		case (next == len(v.minutes) || v.minutes[next].at != minute) && !v.broken[record.KindMinute]:
+		case !closed && !v.broken[record.KindMinute]:
 			v.fault(key, "its minute is not closed")
 		}
 		if payload == nil {
