@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -24,6 +25,8 @@ type Retracing struct {
 	Share    float64   // of one processor, as CheckOptions.Share
 
 	Engine func(blob []byte) error
+	// Damaged is told of window cells that cannot be read, behind the last token.
+	Damaged func(err error)
 	// Token gets what Store.Tokens yields. Damaged states are left out.
 	Token func(ts market.TokenState, cells []market.Cell) error
 	// Tick gets the ticks behind the state up to Seq with the rows of these tokens,
@@ -66,13 +69,17 @@ func (t *retrace) run() error {
 	if t.To < ^market.ID(0) {
 		end = record.StateKey(t.To + 1)
 	}
-	r := tokenReader{db: t.db, at: state.at, log: t.s.log}
+	r, failed := tokenReader{db: t.db, at: state.at, log: slog.New(slog.DiscardHandler)}, error(nil)
 	err = r.read(record.StateKey(t.From), end, func(ts market.TokenState, cells []market.Cell) error {
 		t.look()
-		return errors.Join(t.Token(ts, cells), t.ctx.Err())
+		failed = errors.Join(t.Token(ts, cells), t.ctx.Err())
+		return failed
 	})
-	if err != nil {
+	if err != nil && (failed != nil || !errors.Is(err, ErrCorrupt)) {
 		return err
+	}
+	if err != nil {
+		t.Damaged(err)
 	}
 	return t.ticks(state.seq)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/velocimeter/velocimeter/actors"
 	"github.com/velocimeter/velocimeter/cmd/velocimeter/config"
+	"github.com/velocimeter/velocimeter/cmd/velocimeter/integrity"
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/engine/tick"
 	"github.com/velocimeter/velocimeter/persist"
@@ -45,6 +46,8 @@ type house struct {
 	admin   *gate.Server
 	metrics *prometheus.Registry
 	backups *backups
+
+	integrity *integrity.Checker
 
 	recovered recovered
 	running   atomic.Pointer[actors.System]
@@ -76,6 +79,7 @@ func (a *app) openHouse(c *config.Loaded, f *feed, log *slog.Logger) (*house, er
 	}
 	h.store = store
 	h.backups = newBackups(c, store, f.lineage, log)
+	h.integrity = h.newIntegrity(c, store, log)
 	if err := h.restore(); err != nil {
 		return nil, errors.Join(exitWith(exitIO, err), h.closeStore())
 	}
@@ -134,7 +138,7 @@ func (h *house) build() error {
 	}
 	// Profiles run for as long as they are asked to, so answers may take long here.
 	own := gate.Config{Metrics: h.metrics, Name: "admin", Logger: h.log, WriteTimeout: 2 * time.Minute}
-	if h.admin, err = gate.New(own, admin.Routes(admin.Config{Metrics: h.metrics, Boards: h, Ready: h, Version: v, Streams: h.hub, Backups: h.backups})...); err != nil {
+	if h.admin, err = gate.New(own, admin.Routes(admin.Config{Metrics: h.metrics, Boards: h, Ready: h, Version: v, Streams: h.hub, Backups: h.backups, Checks: integrityPort{h.integrity}})...); err != nil {
 		return err
 	}
 	if err := h.hub.Register(h.metrics); err != nil {
@@ -194,6 +198,7 @@ func (h *house) start() error {
 	h.system = system
 	h.running.Store(system)
 	h.backups.start()
+	h.integrity.Start()
 	return nil
 }
 

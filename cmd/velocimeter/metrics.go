@@ -24,6 +24,7 @@ func (h *house) registerMetrics() error {
 	all = append(all, h.marketMetrics()...)
 	all = append(all, h.storeMetrics()...)
 	all = append(all, h.backupMetrics()...)
+	all = append(all, h.integrityMetrics()...)
 	for _, c := range all {
 		if err := h.metrics.Register(c); err != nil {
 			return fmt.Errorf("cannot register a metric: %w", err)

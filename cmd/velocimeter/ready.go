@@ -46,7 +46,7 @@ func (h *house) Gates() []rest.Gate {
 	case !storage.OK:
 		storage.Detail = fmt.Sprintf("history lags behind: durable_seq %d, newest %d", st.Journal.DurableSeq, s.Board().Seq)
 	}
-	return append(gates, storage)
+	return append(gates, storage, h.integrityGate())
 }
 
 func (h *house) marketGate() rest.Gate {

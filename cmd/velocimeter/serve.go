@@ -19,11 +19,12 @@ import (
 // Deadlines of the shutdown, each its own so that a slow client cannot take the
 // store's time.
 const (
-	drainStreams  = 5 * time.Second
-	drainRequests = 5 * time.Second
-	drainBackups  = 5 * time.Second
-	drainActors   = 10 * time.Second
-	drainStore    = 10 * time.Second
+	drainStreams   = 5 * time.Second
+	drainRequests  = 5 * time.Second
+	drainBackups   = 5 * time.Second
+	drainIntegrity = 5 * time.Second
+	drainActors    = 10 * time.Second
+	drainStore     = 10 * time.Second
 )
 
 // addresses is where a server listens.
@@ -117,10 +118,12 @@ func (h *house) stop() error {
 	h.draining.Store(true)
 	begun := time.Now()
 	h.backups.cancel() // one that is asked for holds a request
+	h.integrity.Cancel()
 	err := errors.Join(
 		h.step("streams", drainStreams, h.stopStreams),
 		h.step("requests", drainRequests, h.stopRequests),
 		h.step("backups", drainBackups, h.backups.stop),
+		h.step("integrity", drainIntegrity, h.integrity.Stop),
 		h.step("actors", drainActors, h.system.Close),
 	)
 	h.cancel()

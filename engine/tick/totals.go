@@ -45,3 +45,13 @@ func batchCap(b *market.Batch) int64 {
 	}
 	return sum
 }
+
+// Total adds the totals of a board up again, from what its tokens last had accepted.
+func Total(b *market.Board) (t market.Totals) {
+	for s := range b.All {
+		t.Tokens++
+		t.MarketCap = addSaturated(t.MarketCap, wholeUSD(s.AcceptedCap))
+		t.Volume24h = addSaturated(t.Volume24h, wholeUSD(s.AcceptedVolume))
+	}
+	return t
+}

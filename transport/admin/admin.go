@@ -24,6 +24,7 @@ type Config struct {
 	Version rest.Version
 	Streams Streams
 	Backups Backups
+	Checks  Integrity
 }
 
 // Streams lists the open stream connections.
@@ -35,7 +36,7 @@ type Streams interface {
 // is not among them: it may hold what a flag was given.
 var profiles = []string{"allocs", "block", "goroutine", "heap", "mutex", "threadcreate"}
 
-// Routes returns /metrics, /connections, /backup (POST), /debug/pprof/…, /healthz, /readyz and /version.
+// Routes returns /metrics, /connections, /backup (POST), /integrity (GET, POST), /debug/pprof/…, /healthz, /readyz and /version.
 func Routes(cfg Config) []gate.Route {
 	routes := rest.Operations(cfg.Boards, cfg.Ready, cfg.Version)
 	add := func(path string, h http.Handler) {
@@ -48,6 +49,8 @@ func Routes(cfg Config) []gate.Route {
 	add("/metrics", promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	routes = append(routes, gate.Route{Method: "GET", Path: "/connections", Serve: func(ctx *fasthttp.RequestCtx) { connections(ctx, cfg.Streams) }})
 	routes = append(routes, gate.Route{Method: "POST", Path: "/backup", Serve: func(ctx *fasthttp.RequestCtx) { backup(ctx, cfg.Backups) }})
+	routes = append(routes, gate.Route{Method: "GET", Path: "/integrity", Serve: func(ctx *fasthttp.RequestCtx) { integrity(ctx, cfg.Checks) }})
+	routes = append(routes, gate.Route{Method: "POST", Path: "/integrity", Serve: func(ctx *fasthttp.RequestCtx) { checkIntegrity(ctx, cfg.Checks) }})
 	add("/debug/pprof/", http.HandlerFunc(index))
 	add("/debug/pprof/profile", http.HandlerFunc(pprof.Profile))
 	add("/debug/pprof/symbol", http.HandlerFunc(pprof.Symbol))

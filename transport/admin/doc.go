@@ -1,4 +1,4 @@
 // Package admin lists the routes of the operator's listener: metrics, profiles,
-// backups, health, readiness and version. It must be bound to loopback or a
+// backups, integrity, health, readiness and version. It must be bound to loopback or a
 // private network: profiles reveal the process, and nothing here asks for a key.
 package admin

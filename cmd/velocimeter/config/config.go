@@ -22,6 +22,7 @@ type Config struct {
 	Replay        Replay
 	Store         Store
 	Backup        Backup
+	Integrity     Integrity
 	Engine        Engine
 	Limits        Limits
 	Stream        Stream
@@ -82,6 +83,11 @@ type Backup struct {
 	Every  time.Duration // 0: only when asked for
 	Keep   int
 	MaxAge time.Duration // 0: however old
+}
+
+// Integrity configures the passes in which the program checks itself.
+type Integrity struct {
+	Every time.Duration // 0: only when asked for
 }
 
 // Engine configures the computing core.

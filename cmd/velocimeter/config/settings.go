@@ -50,7 +50,7 @@ func Settings() []Setting { return table }
 var table = buildTable()
 
 func buildTable() []Setting {
-	all := slices.Concat(serverSettings(), limitSettings(), storeSettings(), backupSettings(), providerSettings(), marketSettings(), replaySettings(), engineSettings())
+	all := slices.Concat(serverSettings(), limitSettings(), storeSettings(), backupSettings(), integritySettings(), providerSettings(), marketSettings(), replaySettings(), engineSettings())
 	for i := range all {
 		s := &all[i]
 		name := "VELOCIMETER_" + strings.ToUpper(strings.NewReplacer(".", "_").Replace(s.Path))
@@ -66,7 +66,7 @@ func serverSettings() []Setting {
 			set: address(func(c *Config) *string { return &c.Listen }),
 		},
 		{
-			Path: "admin_listen", Flag: "admin-listen", Default: "127.0.0.1:9090", Used: Serve | BackupTool, Help: "address of metrics, profiles and backups; keep it private",
+			Path: "admin_listen", Flag: "admin-listen", Default: "127.0.0.1:9090", Used: Serve | BackupTool, Help: "address of metrics, profiles, backups and integrity; keep it private",
 			set: address(func(c *Config) *string { return &c.AdminListen }),
 		},
 		{
@@ -195,6 +195,15 @@ func backupSettings() []Setting {
 		{
 			Path: "backup.max_age", Default: "0", Used: Serve, Help: "backups older than this go, but never the newest; 0: however old",
 			set: pause(func(c *Config) *time.Duration { return &c.Backup.MaxAge }, time.Minute, maxRetention),
+		},
+	}
+}
+
+func integritySettings() []Setting {
+	return []Setting{
+		{
+			Path: "integrity.every", Default: "1h", Used: Serve, Help: "time between two passes that check every stored record and compute served values again, at 2 % of a processor; 0: none but those asked for",
+			set: pause(func(c *Config) *time.Duration { return &c.Integrity.Every }, time.Minute, 366*24*time.Hour),
 		},
 	}
 }
