@@ -326,8 +326,8 @@ func TestServeIntegrity(t *testing.T) {
 	}
 	var last *admin.IntegrityReport
 	s.until("/metrics", func(int, string) bool {
-		if code, running, r := s.integrity("GET"); !running && (r == nil || r.Tokens == 0) {
-			if code, _, _ = s.integrity("POST"); code != http.StatusAccepted {
+		if _, running, r := s.integrity("GET"); !running && (r == nil || r.Tokens == 0) {
+			if code, _, _ := s.integrity("POST"); code != http.StatusAccepted {
 				t.Fatalf("POST: %d", code)
 			}
 		} else if !running {

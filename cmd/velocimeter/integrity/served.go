@@ -29,9 +29,8 @@ const (
 	glance = 20 * time.Millisecond
 )
 
-// errSkipped says that served values cannot be compared now, and that this is no
-// difference.
-var errSkipped = errors.New("served values were not compared")
+// errSkipped says that served values cannot be compared now, which is no difference.
+var errSkipped = errors.New("not compared now")
 
 // served computes again what is served of some tokens, other ones in each pass.
 func (c *Checker) served(ctx context.Context, rep *Report) error {
@@ -93,15 +92,7 @@ func stretchOf(ids []market.ID, next market.ID, n int) stretch {
 // compare computes a stretch of tokens again, as of the newest board.
 func (c *Checker) compare(ctx context.Context, s stretch, rep *Report) (err error) {
 	for range tries {
-		b := c.cfg.Board()
-		live := map[market.ID]*market.Snapshot{}
-		for t := range b.All {
-			if t.ID >= s.from && t.ID <= s.to {
-				live[t.ID] = t
-			}
-		}
-		at := b.Seq
-		b = nil // what is not compared need not be kept
+		at, live := c.newest(s)
 		if err := c.durable(ctx, at); err != nil {
 			return err
 		}
@@ -122,6 +113,19 @@ func (c *Checker) compare(ctx context.Context, s stretch, rep *Report) (err erro
 		}
 	}
 	return fmt.Errorf("%w: %w", errSkipped, err)
+}
+
+// newest returns what is served of a stretch of tokens, and of which seq it is. The
+// rest of the board need not be kept meanwhile.
+func (c *Checker) newest(s stretch) (seq uint64, live map[market.ID]*market.Snapshot) {
+	live = map[market.ID]*market.Snapshot{}
+	b := c.cfg.Board()
+	for t := range b.All {
+		if t.ID >= s.from && t.ID <= s.to {
+			live[t.ID] = t
+		}
+	}
+	return b.Seq, live
 }
 
 // totals adds the market's totals up again.
