@@ -77,8 +77,11 @@ func (s *Store) beside(ctx context.Context, work func(context.Context) error) er
 	defer cancel(nil)
 	defer context.AfterFunc(s.life, func() { cancel(ErrClosed) })()
 	err := work(ctx)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case s.life.Err() != nil: // of which the context may not have heard yet
+		return ErrClosed
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ var paces = []market.Millis{market.Second, 20 * market.Second, market.Minute, 7 
 func TestCheckBesideWriter(t *testing.T) {
 	seeds := uint64(24)
 	if testing.Short() {
-		seeds = 4
+		seeds = 2
 	}
 	var recomputed, checks uint64
 	for seed := range seeds {
@@ -116,9 +117,9 @@ func TestCheckBesideWriter(t *testing.T) {
 // Pictures between any two writes of a running store: hours half moved, days half
 // closed, retention under way.
 func TestCheckUnderLoad(t *testing.T) {
-	seeds := uint64(6)
+	seeds, steps := uint64(6), 250
 	if testing.Short() {
-		seeds = 2
+		seeds, steps = 2, 60
 	}
 	for seed := range seeds {
 		o := testOptions(vfs.NewMem())
@@ -146,7 +147,7 @@ func TestCheckUnderLoad(t *testing.T) {
 		})
 		for range 5 {
 			step := paces[1+w.rng.IntN(len(paces)-1)]
-			for range 250 {
+			for range steps {
 				w.act(step)
 			}
 		}
@@ -161,40 +162,43 @@ func TestCheckUnderLoad(t *testing.T) {
 
 // What is spoiled in a running store is found, each kind.
 func TestCheckFindsDamage(t *testing.T) {
-	for _, kind := range kindOrder {
-		f := func(what string, damage func(s *Store, key []byte)) {
+	kept(t, vfs.NewMem(), func(s *Store) {
+		if rep := mustCheck(t, s, CheckOptions{}); !rep.Sound() || rep.Recomputed == 0 {
+			t.Fatalf("before: %+v", rep)
+		}
+		f := func(what string, kind byte, damage func(key []byte)) {
 			t.Helper()
-			kept(t, vfs.NewMem(), func(s *Store) {
-				if rep := mustCheck(t, s, CheckOptions{}); !rep.Sound() || rep.Recomputed == 0 {
-					t.Fatalf("before: %+v", rep)
-				}
-				keys := keysOf(t, s.db, kind)
-				hit := keys[len(keys)/2]
-				damage(s, hit)
-				rep := mustCheck(t, s, CheckOptions{old: func() bool { return true }})
-				if rep.Sound() || what == "flipped" && !strings.Contains(fmt.Sprint(rep.Faults), fmt.Sprintf("%x", hit)) {
-					t.Errorf("%s %s %x: %+v", what, kindNames[kind], hit, rep.Faults)
-				}
-				if kind == record.KindState {
-					return
-				}
-				for i := range rep.Faults {
-					if rep.Faults[i].Kind == "" || rep.Faults[i].What == "" {
-						t.Errorf("fault %+v", rep.Faults[i])
-					}
+			keys := keysOf(t, s.db, kind)
+			hit := keys[len(keys)/2]
+			value, closer, err := s.db.Get(hit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			good := bytes.Clone(value)
+			damage(hit)
+			rep := mustCheck(t, s, CheckOptions{old: func() bool { return true }})
+			if rep.Sound() || what == "flipped" && !strings.Contains(fmt.Sprint(rep.Faults), fmt.Sprintf("%x", hit)) {
+				t.Errorf("%s %s %x: %+v", what, kindNames[kind], hit, rep.Faults)
+			}
+			if err := errors.Join(closer.Close(), s.db.Set(hit, good, pebble.Sync)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, kind := range kindOrder {
+			f("flipped", kind, func(key []byte) { spoil(t, s, key) })
+			if kind == record.KindMeta || kind == record.KindTombstone {
+				continue // one of several, of which none must be there
+			}
+			f("deleted", kind, func(key []byte) {
+				if err := s.db.Delete(key, pebble.Sync); err != nil {
+					t.Fatal(err)
 				}
 			})
 		}
-		f("flipped", func(s *Store, key []byte) { spoil(t, s, key) })
-		if kind == record.KindMeta || kind == record.KindTombstone {
-			continue // one of several, of which none must be there
+		if rep := mustCheck(t, s, CheckOptions{}); !rep.Sound() {
+			t.Errorf("mended: %+v", rep.Faults)
 		}
-		f("deleted", func(s *Store, key []byte) {
-			if err := s.db.Delete(key, pebble.Sync); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
+	})
 }
 
 // Ticks that found no space are a gap, not damage: neither to a check, nor after a
