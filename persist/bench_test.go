@@ -252,3 +252,38 @@ func BenchmarkBackup(b *testing.B) {
 	b.ReportMetric(verify.Seconds()/float64(b.N), "s/verify")
 	b.ReportMetric(restore.Seconds()/float64(b.N), "s/restore")
 }
+
+// BenchmarkCheck reads a running store without resting: a pass beside the service
+// takes as much of the processor, over a longer time.
+func BenchmarkCheck(b *testing.B) {
+	o := testOptions(vfs.NewMem())
+	o.MemTableBytes, o.CacheBytes = 8<<20, 32<<20
+	s := mustOpen(b, o)
+	defer func() { _ = s.Close() }()
+	if err := s.Reserve(1 << 40); err != nil {
+		b.Fatal(err)
+	}
+	m := newMaker(1, 500)
+	m.dirty, m.share = false, 0.68
+	for seq := range uint64(1200) {
+		if err := s.Append(m.step(seq+1, 7*market.Second)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Save(m.export(1200)); err != nil {
+		b.Fatal(err)
+	}
+	rows, size := uint64(0), uint64(0)
+	for b.Loop() {
+		rep, err := s.Check(b.Context(), CheckOptions{})
+		if err != nil || !rep.Sound() {
+			b.Fatal(err, rep)
+		}
+		rows, size = 0, 0
+		for i := range rep.Kinds {
+			rows, size = rows+rep.Kinds[i].Rows, size+rep.Kinds[i].Bytes
+		}
+	}
+	b.SetBytes(int64(size))
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(rows), "ns/row")
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -269,6 +270,6 @@ func (v *verifier) count(kind byte) *KindCount {
 // fault reports what is wrong with a record.
 func (v *verifier) fault(key []byte, format string, args ...any) {
 	f := describe(key)
-	f.What = fmt.Sprintf(format, args...)
+	f.What, _, _ = strings.Cut(fmt.Sprintf(format, args...), "\n") // pebble says it again on other lines
 	v.rep.add(f)
 }

@@ -77,7 +77,11 @@ func (v *verifier) journal() {
 	w.compareHour()
 	v.newest = w.prev
 	if v.state.seq > w.prev && w.prev > 0 {
-		v.rep.add(Fault{Kind: kindNames[record.KindJournal], From: w.prev + 1, To: v.state.seq, What: "ticks up to the state are missing"})
+		what := "ticks up to the state are missing"
+		if v.broken[record.KindJournal] {
+			what = "ticks up to the state were not read"
+		}
+		v.rep.add(Fault{Kind: kindNames[record.KindJournal], From: w.prev + 1, To: v.state.seq, What: what})
 	}
 }
 
