@@ -168,6 +168,29 @@ func TestIntegrityPasses(t *testing.T) {
 	}
 }
 
+// What goes wrong inside a pass costs the pass.
+func TestIntegrityPanics(t *testing.T) {
+	s := newSelfCheck(t, filepath.Join(t.TempDir(), "data"))
+	defer s.end()
+	calls := 0
+	c := integrity.New(integrity.Config{Store: s.store, Every: time.Millisecond, Log: slog.New(slog.NewTextHandler(&s.log, nil)), Board: func() *market.Board {
+		if calls++; calls == 1 {
+			panic("no board")
+		}
+		return nil
+	}})
+	c.Start()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for n := 0; n < 5000 && c.Passes.Load() == 0; n++ {
+		<-ticker.C
+	}
+	s.must(c.Stop(t.Context()))
+	if c.Failures.Load() != 1 || c.Passes.Load() == 0 || !strings.Contains(s.log.String(), "no board") {
+		t.Errorf("%d failures, %d passes; log:\n%s", c.Failures.Load(), c.Passes.Load(), s.log.String())
+	}
+}
+
 // altered returns a board of which some token is another.
 func altered(b *market.Board, id market.ID, change func(*market.Snapshot) *market.Snapshot) *market.Board {
 	out := *b

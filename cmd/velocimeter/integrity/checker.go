@@ -3,7 +3,9 @@ package integrity
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -179,7 +181,13 @@ func (c *Checker) pass() {
 	c.sum(rep)
 }
 
-func (c *Checker) check(rep *Report) error {
+// check does a pass. A panic, as damaged data may cause, costs the pass alone.
+func (c *Checker) check(rep *Report) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
 	found, err := c.cfg.Store.Check(c.ctx, persist.CheckOptions{Engine: c.cfg.Engine, Share: c.cfg.Share})
 	if err != nil {
 		return err

@@ -214,7 +214,7 @@ func (a *again) compare(live map[market.ID]*market.Snapshot) {
 		}
 	}
 	for t := range board.All {
-		if live[t.ID] == nil {
+		if t != nil && live[t.ID] == nil {
 			a.note(t.ID, "is in the store, and not served")
 		}
 	}
