@@ -117,7 +117,7 @@ func TestCheckBesideWriter(t *testing.T) {
 // Pictures between any two writes of a running store: hours half moved, days half
 // closed, retention under way.
 func TestCheckUnderLoad(t *testing.T) {
-	seeds, steps := uint64(6), 250
+	seeds, steps := uint64(4), 250
 	if testing.Short() {
 		seeds, steps = 2, 60
 	}
