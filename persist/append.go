@@ -29,7 +29,8 @@ func (s *Store) Reserve(upTo uint64) error {
 }
 
 // Append adds a tick to the journal and its samples to the open minute. It is
-// durable, and visible in History, after the next Commit. Seqs ascend and are
+// durable, and visible in History, after the next Commit; the first ones after
+// ErrNoSpace after the next Save. Seqs ascend and are
 // reserved; the first one is Recovery.NextSeq or later. Errors: ErrOrder, ErrNoSpace
 // (nothing has changed, the next tick may be appended), ErrFatal.
 func (s *Store) Append(t *market.Tick) error {
@@ -81,6 +82,9 @@ func (s *Store) append(t *market.Tick) error {
 			s.open.add(c.Snap.ID, &sample)
 		}
 	}
+	if s.refused > s.appended {
+		s.skipped = record.AddLost(s.skipped, LostRange{From: s.appended, To: seq - 1})
+	}
 	s.appended, s.at, s.position, s.unsynced = seq, at, position, true
 	s.stats.ticks.Add(1)
 	s.stats.rows.Add(uint64(t.Rows()))
@@ -128,6 +132,20 @@ func (s *Store) commit() error {
 	return nil
 }
 
+// reach calls what is synced durable. Ticks behind ones that there was no space
+// for wait for a state that holds what those changed: a start could not go on
+// across the hole.
+func (s *Store) reach() error {
+	if len(s.skipped) > 0 {
+		return nil
+	}
+	if err := s.promised(s.appended, false); err != nil {
+		return err
+	}
+	s.durable.Store(&mark{seq: s.appended, at: s.at})
+	return nil
+}
+
 // sync writes the open batch and waits for the disk, then notes beside the log what
 // is durable: the log tells damage from a torn tail only up to an offset that a
 // record in a later block of it gives as synced.
@@ -142,11 +160,10 @@ func (s *Store) sync() error {
 	if err := s.h.err(); err != nil {
 		return err
 	}
-	if err := s.promised(s.appended, false); err != nil {
+	if err := s.reach(); err != nil {
 		return err
 	}
 	s.unsynced = false
-	s.durable.Store(&mark{seq: s.appended, at: s.at})
 	s.stats.committed(time.Since(began))
 	return nil
 }

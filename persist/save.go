@@ -54,15 +54,42 @@ func (s *Store) Save(e *market.Export) error {
 	if err != nil {
 		return fmt.Errorf("cannot save the state of tick %d: %w", e.Seq, err)
 	}
+	lost, skipped, err := s.putLost(b, e.Seq)
+	if err != nil {
+		return fmt.Errorf("cannot save the state of tick %d: %w", e.Seq, err)
+	}
 	if err := s.apply(b, pebble.Sync); err != nil {
 		return err
 	}
 	s.state = stateMark{seq: e.Seq, at: e.Time, filed: s.at, position: s.position, tokens: uint64(len(kept))}
-	s.tokens = kept
+	s.tokens, s.lost, s.skipped = kept, lost, skipped
 	clear(s.retired)
 	s.stats.saves.Add(1)
 	s.stats.state.Store(e.Seq)
-	return nil
+	if s.durable.Load().seq == s.appended {
+		return nil
+	}
+	return s.reach()
+}
+
+// putLost notes the ticks up to the state that there was no space for: what they
+// changed is in the state, so nothing that comes after depends on them. Those
+// behind it stay: without a state a restart must not go on across them.
+func (s *Store) putLost(b *pebble.Batch, seq uint64) (lost, skipped []LostRange, err error) {
+	if lost = s.lost; lost == nil {
+		lost = s.rec.Lost
+	}
+	for _, r := range s.skipped {
+		if r.To > seq {
+			skipped = append(skipped, r)
+			continue
+		}
+		lost = record.AddLost(lost, r)
+	}
+	if len(skipped) == len(s.skipped) {
+		return lost, skipped, nil
+	}
+	return lost, skipped, s.setMeta(b, record.MetaLost, record.AppendLost(nil, lost))
 }
 
 func (s *Store) putState(b *pebble.Batch, e *market.Export) (map[market.ID]struct{}, error) {

@@ -2,6 +2,8 @@ package persist
 
 import (
 	"errors"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -63,8 +65,13 @@ func TestNoSpacePauses(t *testing.T) {
 	refuse() // a quarter more is wanted
 	w.room(mem, 1250)
 	w.append(market.Second)
-	w.commit()
-	if st := w.s.Stats(); st.Paused || st.DurableSeq <= before.DurableSeq {
+	if durable, err := w.s.Commit(); err != nil || durable != before.DurableSeq {
+		t.Fatalf("durable seq %d, %v: no state says what the lost ticks changed", durable, err)
+	}
+	if err := w.s.Save(w.mk.export(w.model.last())); err != nil {
+		t.Fatal(err)
+	}
+	if st := w.s.Stats(); st.Paused || st.DurableSeq != w.next-1 {
 		t.Fatalf("%+v", st)
 	}
 	w.room(mem, 0)
@@ -77,6 +84,81 @@ func TestNoSpacePauses(t *testing.T) {
 	defer func() { _ = w.s.Close() }()
 	if rec := w.s.Recovery(); rec.Clean || rec.NextSeq <= told {
 		t.Fatalf("seq %d was told, the next is %d", told, rec.NextSeq)
+	}
+}
+
+// TestNoSpaceLeavesKnownHoles has a store whose ticks there was once no space for
+// know which those are: it is sound, and so are its backups.
+func TestNoSpaceLeavesKnownHoles(t *testing.T) {
+	mem := vfs.NewMem()
+	o := testOptions(mem)
+	o.MinFreeBytes = 1000
+	w := newWalk(t, 5, o, 5)
+	w.room(mem, 1<<30)
+	w.append(market.Second)
+	w.commit()
+	var want []LostRange
+	for range 3 {
+		from := w.next - 1
+		w.room(mem, 0)
+		for range 2 {
+			if err := w.s.Append(w.mk.step(w.next, market.Second)); !errors.Is(err, ErrNoSpace) {
+				t.Fatalf("got %v", err)
+			}
+			w.next++
+		}
+		want = append(want, LostRange{From: from, To: w.next - 1})
+		w.room(mem, 1<<30)
+		w.append(market.Second)
+		if err := w.s.Save(w.mk.export(w.model.last())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	rep := mustVerify(t, mem, "/data/live")
+	if !rep.Sound() || !slices.Equal(rep.Holes, want) {
+		t.Errorf("holes %v, want %v; faults %+v", rep.Holes, want, rep.Faults)
+	}
+	w.open()
+	defer func() { _ = w.s.Close() }()
+	if rec := w.s.Recovery(); !rec.Clean || len(rec.Damage) > 0 || rec.DurableSeq != w.next-1 {
+		t.Errorf("%+v", rec)
+	}
+}
+
+// TestNoSpaceThenCrash kills the store between the first tick after a pause and
+// the state that is saved for it: nothing of what was promised is gone.
+func TestNoSpaceThenCrash(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	o := testOptions(mem)
+	o.MinFreeBytes = 1000
+	w := newWalk(t, 6, o, 5)
+	w.room(mem, 1<<30)
+	w.append(market.Second)
+	w.commit()
+	w.room(mem, 0)
+	if err := w.s.Append(w.mk.step(w.next, market.Second)); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("got %v", err)
+	}
+	w.next++
+	w.room(mem, 1<<30)
+	w.append(market.Second)
+	promised, err := w.s.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.FS = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(6, 1))})
+	told := w.next - 1
+	if err := w.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.o = o
+	w.open()
+	defer func() { _ = w.s.Close() }()
+	if rec := w.s.Recovery(); rec.DurableSeq < promised || rec.NextSeq <= told {
+		t.Errorf("durable seq %d, next %d; %d was promised and %d told", rec.DurableSeq, rec.NextSeq, promised, told)
 	}
 }
 

@@ -50,8 +50,10 @@ type Store struct {
 	enc         record.TickEncoder
 	value       []byte
 	reserved    uint64
-	appended    uint64 // seq of the newest tick appended
-	refused     uint64 // of the newest that there was no space for
+	appended    uint64      // seq of the newest tick appended
+	refused     uint64      // of the newest that there was no space for
+	skipped     []LostRange // between ticks that were appended: there was no space for them, and no state says so yet
+	lost        []LostRange // as the store says, once a state has added to Recovery.Lost
 	at          market.Time
 	position    uint64
 	open        openMinute
@@ -248,7 +250,7 @@ func (s *Store) end(last func() error) error {
 // seal commits and writes the mark of a clean stop, unless the newest ticks are
 // missing: their seqs were told to clients.
 func (s *Store) seal() error {
-	if err := s.commit(); err != nil || s.refused > s.appended {
+	if err := s.commit(); err != nil || s.refused > s.appended || len(s.skipped) > 0 {
 		return err
 	}
 	if err := s.putMeta(record.MetaClean, record.AppendNumbers(nil, s.durable.Load().seq)); err != nil {

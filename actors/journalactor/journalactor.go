@@ -196,6 +196,7 @@ func (a *Actor) save(e *market.Export) {
 	err := a.deps.Journal.Save(e)
 	if err == nil {
 		a.ledger.degraded.Store(false)
+		a.reached()
 		return
 	}
 	a.failed("save state", e.Seq, err)
@@ -204,6 +205,16 @@ func (a *Actor) save(e *market.Export) {
 		return
 	}
 	a.failed("keep closed hours for the next export", e.Seq, err)
+}
+
+// reached asks what is durable now: ticks behind lost ones are with the state.
+func (a *Actor) reached() {
+	if a.ledger.durable.Load() == a.ledger.appended.Load() {
+		return
+	}
+	if seq, err := a.deps.Journal.Commit(); err == nil {
+		a.ledger.durable.Store(seq)
+	}
 }
 
 func (a *Actor) finish(m *finish) {

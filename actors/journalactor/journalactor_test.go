@@ -26,6 +26,8 @@ type store struct {
 	mu       sync.Mutex
 	calls    []string
 	appended uint64
+	held     bool   // what is appended is not durable before the next Save
+	durable  uint64 // while held
 	hours    int
 	saved    []market.HourCells // of the newest export
 	fail     map[string]bool
@@ -56,10 +58,14 @@ func (s *store) Append(t *market.Tick) error {
 }
 
 func (s *store) Commit() (uint64, error) {
+	if s.held {
+		return s.durable, s.call("commit", s.appended)
+	}
 	return s.appended, s.call("commit", s.appended)
 }
 
 func (s *store) Save(e *market.Export) error {
+	s.held = false
 	s.hours, s.saved = len(e.Hours), e.Hours
 	return s.call("save", e.Seq)
 }
@@ -137,6 +143,26 @@ func TestGroupsCommitsWithinWindow(t *testing.T) {
 		<-time.After(time.Minute)
 		if s.count("commit") != 1 {
 			t.Errorf("an idle journal commits: %v", s.calls)
+		}
+	})
+}
+
+// Ticks behind lost ones are durable with the state that is saved for them, and
+// the ledger says so at once: the next tick may be a minute away.
+func TestDurableWithTheState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{held: true, durable: 2}
+		j := start(t, s, 0, roomy)
+		defer j.stop()
+		ticks(j, 1, 4)
+		synctest.Wait()
+		if d := j.DurableSeq(); d != 2 {
+			t.Errorf("durable %d while the store holds it at 2", d)
+		}
+		j.Save(&market.Export{Seq: 4})
+		synctest.Wait()
+		if d := j.DurableSeq(); d != 4 {
+			t.Errorf("durable %d after the state of tick 4", d)
 		}
 	})
 }
