@@ -6,8 +6,9 @@ RACE     := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v $$($(GO) e
 LINT     := $(GO) tool -modfile=.ci/tools.mod golangci-lint
 FUZZTIME ?= 20s
 PACKAGES ?= ./...
+FAULTTIME ?= 30m
 
-.PHONY: help build run test vet lint fuzz bench cover check smoke nightly soak-kill soak-disk clean
+.PHONY: help build run test vet lint fuzz bench cover check smoke nightly soak-kill soak-disk soak-faults clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,7 @@ nightly: test ## long fuzzing and the race detector again
 	$(MAKE) fuzz FUZZTIME=10m
 	$(MAKE) soak-kill
 	$(MAKE) soak-disk
+	$(MAKE) soak-faults
 	$(GO) test $(RACE) -count=5 ./...
 
 soak-kill: ## kill the program a thousand times and compare what it comes back with
@@ -58,6 +60,9 @@ soak-kill: ## kill the program a thousand times and compare what it comes back w
 
 soak-disk: ## ten thousand power cuts and as many flipped bits
 	$(GO) test -run '^(TestPowerCut|TestBitFlips)$$' -timeout 3h ./persist -cuts 2000 -flips 10000
+
+soak-faults: build ## FAULTTIME of faults of every kind, checked by bench/validator; SEED=n repeats a run
+	$(GO) run ./bench/validator -binary $(BIN) -for $(FAULTTIME) -seed $(or $(SEED),0) -v
 
 clean: ## remove what the targets made
 	rm -rf bin cover.out
