@@ -218,13 +218,14 @@ func (h *house) serveOn(public, admin net.Listener) <-chan error {
 	return failed
 }
 
-// Board implements the transports' boards: nil before the first tick.
+// Board implements the transports' boards: nil before the first tick with a
+// token. After a stop without one there is a board all the same, of used seqs.
 func (h *house) Board() *market.Board {
 	board := h.recovered.board
 	if s := h.running.Load(); s != nil {
 		board = s.Board()
 	}
-	if board.Seq > 0 {
+	if board.Seq > 0 && board.Len() > 0 {
 		return board
 	}
 	return nil
