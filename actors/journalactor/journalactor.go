@@ -63,7 +63,7 @@ func New(d Deps, nextSeq, durable, reserved uint64) (*Handle, *actor.Props) {
 }
 
 // Bind tells the handle its actor, and whom to wake when room or seqs are there
-// again. Called once, before the first tick.
+// again or a state is wanted. Called once, before the first tick.
 func (h *Handle) Bind(system *actor.ActorSystem, pid *actor.PID, wake func()) {
 	h.system, h.pid, h.wake = system, pid, wake
 }
@@ -132,6 +132,7 @@ func (a *Actor) append(c actor.Context, t *market.Tick) {
 	if a.missing {
 		a.missing = false
 		a.ledger.wantState.Store(true)
+		a.ledger.wake() // the next tick may be a minute away
 	}
 	a.ledger.unsynced.CompareAndSwap(0, time.Now().UnixMilli())
 	if a.deps.SyncWindow <= 0 {
