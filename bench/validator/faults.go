@@ -71,6 +71,35 @@ func (r *run) shuffled() (chosen []fault, err error) {
 // some is a random time up to d.
 func (r *run) some(d time.Duration) time.Duration { return time.Duration(r.rng.Int64N(int64(d))) }
 
+// early is how every run begins: a server whose provider fails is killed before
+// it has anything, and is not ready before it has something.
+func (r *run) early(ctx context.Context) error {
+	all := misdeeds()
+	for range 8 {
+		r.provider.next(all[r.rng.IntN(2)])
+	}
+	if err := r.server.start(ctx, "0s"); err != nil {
+		return err
+	}
+	pause(ctx, 100*time.Millisecond+r.some(400*time.Millisecond))
+	if err := r.crash(ctx, 0); err != nil {
+		return err
+	}
+	if err := r.server.start(ctx, "50ms"); err != nil {
+		return err
+	}
+	for range 10 {
+		pause(ctx, 50*time.Millisecond)
+		r.readiness(ctx)
+	}
+	r.provider.mend()
+	err := r.server.ready(ctx, 30*time.Second)
+	if ctx.Err() == nil {
+		r.book.Check(ledger.Ready, err == nil, "%v", err)
+	}
+	return err
+}
+
 // killIt kills the server under load.
 func (r *run) killIt(ctx context.Context, _ uint64) error {
 	pause(ctx, r.some(3*time.Second))

@@ -26,7 +26,6 @@ func asError[E error](err error) (E, bool) { return errors.AsType[E](err) }
 type reader struct {
 	book   *ledger.Book
 	server *server
-	tokens int
 	past   map[string][]byte // what was said of an instant that is over, by question
 	told   *promises
 }
@@ -71,34 +70,35 @@ type answer struct {
 	Data json.RawMessage `json:"data"`
 }
 
-// tokensNow reads the whole market and tells every row.
-func (r *reader) tokensNow(ctx context.Context) error {
+// tokensNow reads the whole market, tells every row and returns the tokens.
+func (r *reader) tokensNow(ctx context.Context) (ids []market.ID, err error) {
 	status, body, err := r.server.get(ctx, r.server.public, "/api/v1/tokens?limit=1000")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if status != http.StatusOK {
-		return fmt.Errorf("cannot read the market: status %d: %w", status, errStatus)
+		return nil, fmt.Errorf("cannot read the market: status %d: %w", status, errStatus)
 	}
 	var a answer
 	var rows []map[string]any
 	if err := json.Unmarshal(body, &a); err != nil {
-		return r.malformed("/tokens", err)
+		return nil, r.malformed("/tokens", err)
 	}
 	dec := json.NewDecoder(bytes.NewReader(a.Data))
 	dec.UseNumber()
 	if err := dec.Decode(&rows); err != nil {
-		return r.malformed("/tokens", err)
+		return nil, r.malformed("/tokens", err)
 	}
 	r.book.Epoch("/tokens", a.Meta.Epoch)
 	for _, m := range rows {
 		id, row, err := parseRow(m)
 		if err != nil {
-			return r.malformed("/tokens", err)
+			return nil, r.malformed("/tokens", err)
 		}
 		r.book.Shown("/tokens", a.Meta.Seq, id, &row)
+		ids = append(ids, id)
 	}
-	return nil
+	return ids, nil
 }
 
 func (r *reader) malformed(where string, err error) error {

@@ -40,8 +40,9 @@ type run struct {
 	reader   *reader
 	rng      *rand.Rand
 	begun    time.Time
-	dir      string // of everything that is written
-	mounted  string // "" where the disk cannot be filled
+	ids      []market.ID // of the market
+	dir      string      // of everything that is written
+	mounted  string      // "" where the disk cannot be filled
 	header   http.Header
 
 	loops    sync.WaitGroup // of witnesses
@@ -82,8 +83,10 @@ func newRun(ctx context.Context, c *settings, out io.Writer) (*run, error) {
 	r.server.hidden = "/api/v1/tokens?api_key=" + keys[3]
 	if c.url != "" {
 		r.book = ledger.New(nil)
-		r.attach(c)
-		return r, nil
+		return r, r.attach(ctx, c)
+	}
+	for id := range c.tokens {
+		r.ids = append(r.ids, market.ID(id+1))
 	}
 	var err error
 	if r.provider, err = startProvider(ctx, c.tokens, c.seed); err != nil {
@@ -97,16 +100,20 @@ func newRun(ctx context.Context, c *settings, out io.Writer) (*run, error) {
 // join tells the parts of each other.
 func (r *run) join() {
 	r.server.book = r.book
-	r.reader = &reader{book: r.book, server: r.server, tokens: r.cfg.tokens, past: map[string][]byte{}, told: new(promises)}
+	r.reader = &reader{book: r.book, server: r.server, past: map[string][]byte{}, told: new(promises)}
 }
 
 // attach takes a server that runs already.
-func (r *run) attach(c *settings) {
+func (r *run) attach(ctx context.Context, c *settings) (err error) {
 	r.join()
 	r.server.public, r.server.admin, r.server.data = c.url, c.admin, c.data
 	r.server.pid.Store(int64(c.pid))
 	r.server.phase.Store(up)
 	r.book.Started()
+	if r.ids, err = r.reader.tokensNow(ctx); err == nil && len(r.ids) == 0 {
+		err = fmt.Errorf("the market of %q is empty: %w", c.url, errStatus)
+	}
+	return err
 }
 
 // prepare makes folders, the settings and the addresses.
@@ -180,9 +187,10 @@ func (r *run) all(ctx context.Context) error {
 		r.watch(ctx)
 		pause(ctx, r.cfg.length)
 		r.reckon(ctx)
+		r.book.Check(ledger.Alive, r.cfg.pid == 0 || syscall.Kill(r.cfg.pid, 0) == nil, "process %d is gone", r.cfg.pid)
 		return r.search(ctx)
 	}
-	if err := r.boot(ctx); err != nil {
+	if err := r.early(ctx); err != nil {
 		return err
 	}
 	r.measure(ctx)
@@ -325,14 +333,16 @@ func (r *run) verify(ctx context.Context, promised uint64, tell func(durable uin
 // reckon reads everything that is there and holds it against what was shown.
 func (r *run) reckon(ctx context.Context) {
 	r.rounds++
-	for n := range r.cfg.tokens {
-		id := market.ID(n + 1)
+	for n, id := range r.ids {
 		r.try(ctx, func() error { return r.reader.history(ctx, id) })
 		if (n+r.rounds)%5 == 0 {
 			r.try(ctx, func() error { return r.reader.minutes(ctx, id) })
 		}
 	}
-	r.try(ctx, func() error { return r.reader.tokensNow(ctx) })
+	r.try(ctx, func() error {
+		_, err := r.reader.tokensNow(ctx)
+		return err
+	})
 }
 
 // try does something that must work while the server is up. A refusal for being

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,12 +36,11 @@ type watcher struct {
 
 // watchers are the clients of a run: both encodings, whole market and
 // selections, every shape, slow rates, compact digits and a deadband.
-func watchers(book *ledger.Book, s *server, tokens int, seed uint64) []*watcher {
+func watchers(book *ledger.Book, s *server, known []market.ID, seed uint64) []*watcher {
 	rng := rand.New(rand.NewPCG(seed, 5))
-	var ids []market.ID
-	for _, n := range rng.Perm(tokens)[:max(1, tokens/8)] {
-		ids = append(ids, market.ID(n+1))
-	}
+	ids := slices.Clone(known)
+	rng.Shuffle(len(ids), func(i, k int) { ids[i], ids[k] = ids[k], ids[i] })
+	ids = ids[:max(1, len(ids)/8)]
 	all := []*watcher{
 		{name: "binary, whole market", encoding: wire.EncodingBinary, ask: client.Subscription{All: true, View: "full"}, exact: true},
 		{name: "JSON objects, whole market", ask: client.Subscription{All: true, View: "full", Shape: "object"}, exact: true},

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,8 +128,8 @@ func TestReaderSeesDifferences(t *testing.T) {
 		}
 		book.Shown("the stream", 5, 3, &row)
 		r := &reader{book: book, server: s}
-		if err := r.tokensNow(t.Context()); err != nil {
-			t.Fatal(err)
+		if ids, err := r.tokensNow(t.Context()); err != nil || !slices.Equal(ids, []market.ID{3}) {
+			t.Fatal(ids, err)
 		}
 		if book.Sound() != sound {
 			t.Errorf("price %s: %+v", price, book.Verdicts())

@@ -10,21 +10,20 @@ import (
 	"time"
 
 	"github.com/velocimeter/velocimeter/bench/validator/ledger"
-	"github.com/velocimeter/velocimeter/engine/market"
 )
 
 // watch starts the witnesses.
 func (r *run) watch(ctx context.Context) {
 	ctx, r.watching = context.WithCancel(ctx)
-	for _, w := range watchers(r.book, r.server, r.cfg.tokens, r.cfg.seed) {
+	for _, w := range watchers(r.book, r.server, r.ids, r.cfg.seed) {
 		r.loops.Go(func() { w.run(ctx, r.header) })
 	}
 	rng := rand.New(rand.NewPCG(r.cfg.seed, 9))
 	reader := *r.reader // it has instants of its own
 	reader.past = map[string][]byte{}
-	r.every(ctx, 300*time.Millisecond, func() { _ = reader.tokensNow(ctx) })
+	r.every(ctx, 300*time.Millisecond, func() { _, _ = reader.tokensNow(ctx) })
 	r.every(ctx, time.Second, func() {
-		_ = r.reader.history(ctx, market.ID(1+rng.IntN(r.cfg.tokens)))
+		_ = r.reader.history(ctx, r.ids[rng.IntN(len(r.ids))])
 		r.reader.instants(ctx, rng)
 	})
 	r.every(ctx, 700*time.Millisecond, func() { r.routes(ctx) })
