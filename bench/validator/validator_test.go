@@ -35,7 +35,7 @@ func TestRun(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("cannot build the server: %v\n%s", err, out)
 	}
-	c := &settings{binary: binary, seed: rand.Uint64N(1 << 32), tokens: 20, rss: 512, length: 8 * time.Second, faults: "kill,boot,term,drain,second"}
+	c := &settings{binary: binary, seed: rand.Uint64N(1 << 32), tokens: 20, rss: 512, length: 6 * time.Second, faults: "kill,boot,term,second"}
 	var out bytes.Buffer
 	if code := validate(t.Context(), c, &out); code != 0 {
 		t.Errorf("exit code %d", code)
