@@ -262,21 +262,6 @@ func (s *Store) refuse(seq uint64) {
 	s.refusals.Store(&list)
 }
 
-// settleGaps records the gaps that a state covers as lost: nothing needs their ticks
-// any more, and nobody is to take them for damage.
-func (s *Store) settleGaps(b *pebble.Batch, state uint64) error {
-	lost, known := s.rec.Lost, false
-	for _, r := range s.gaps() {
-		if r.To <= state {
-			lost, known = record.AddLost(lost, r), true
-		}
-	}
-	if !known {
-		return nil
-	}
-	return s.setMeta(b, record.MetaLost, record.AppendLost(nil, lost))
-}
-
 // sameToken reports whether two chunks are of one token and period.
 func sameToken(a, b []byte) bool {
 	const part = 1 + 4 + 4 // kind, period, id

@@ -125,9 +125,6 @@ func (s *Store) putState(b *pebble.Batch, e *market.Export) (map[market.ID]struc
 	if err := s.put(b, []byte{record.KindEngine}, func(dst []byte) []byte { return append(dst, e.Engine...) }); err != nil {
 		return nil, err
 	}
-	if err := s.settleGaps(b, e.Seq); err != nil {
-		return nil, err
-	}
 	payload := record.AppendNumbers(nil, e.Seq, uint64(e.Time), s.position, uint64(len(kept)), uint64(s.at))
 	return kept, s.setMeta(b, record.MetaState, payload)
 }
