@@ -143,7 +143,7 @@ func (v *verifier) renew() {
 			return
 		}
 	}
-	v.state, v.stored, v.reserved, v.clean = fresh.state, fresh.stored, fresh.reserved, fresh.clean
+	v.state, v.stored, v.set, v.reserved, v.clean = fresh.state, fresh.stored, fresh.set, fresh.reserved, fresh.clean
 	v.rolled, v.minutes, v.first = fresh.rolled, fresh.minutes, fresh.first
 	v.rep.Holes, v.rep.Cut, v.rep.StateSeq = fresh.rep.Holes, fresh.rep.Cut, fresh.rep.StateSeq
 }

@@ -128,6 +128,7 @@ func (s *Store) openMark(dir string) error {
 	}
 	s.mark = m
 	if err != nil {
+		s.broken = err
 		s.damaged([]byte(markFile), err)
 	}
 	if known {
@@ -150,6 +151,7 @@ func (s *Store) checkPromise() (clean bool) {
 	}
 	s.reserved = max(s.reserved, p.reserved)
 	if p.durable > s.appended {
+		s.broken = fmt.Errorf("%w: ticks %d…%d were durable and are missing", ErrCorrupt, s.appended+1, p.durable)
 		s.damaged([]byte(markFile), fmt.Errorf("%w: ticks %d…%d were durable and are missing", ErrCorrupt, s.appended+1, p.durable))
 	}
 	return p.clean

@@ -21,12 +21,12 @@ func (s *Store) loadMeta() (clean uint64, err error) {
 	}
 	s.rec.Epoch = string(epoch)
 	clean = noClean
-	var state, reserved, rolled, stop, born record.Numbers
+	var state, reserved, rolled, stop, born, anew record.Numbers
 	for _, m := range []struct {
 		name string
 		n    int
 		into *record.Numbers
-	}{{record.MetaState, 5, &state}, {record.MetaReserved, 1, &reserved}, {record.MetaRoll, 3, &rolled}, {record.MetaClean, 1, &stop}, {record.MetaBorn, 1, &born}} {
+	}{{record.MetaState, 5, &state}, {record.MetaReserved, 1, &reserved}, {record.MetaRoll, 3, &rolled}, {record.MetaClean, 1, &stop}, {record.MetaBorn, 1, &born}, {record.MetaAnew, 1, &anew}} {
 		if *m.into, err = s.numbers(m.name, m.n); err != nil {
 			return 0, err
 		}
@@ -42,6 +42,9 @@ func (s *Store) loadMeta() (clean uint64, err error) {
 	}
 	if born != nil {
 		s.born.Store(int64(born[0]))
+	}
+	if anew != nil {
+		s.rec.Anew = anew[0]
 	}
 	if stop != nil {
 		clean = stop[0]

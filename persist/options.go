@@ -44,6 +44,8 @@ type Options struct {
 	// DiskFull is called, at most four times a second, while writes find no
 	// space. It must be quick and must not call the store.
 	DiskFull func()
+	// OnDamage says what to do about a damaged store; Mend by default.
+	OnDamage OnDamage
 	// FS is the file system; the machine's own by default.
 	FS vfs.FS
 	// Keys encrypt the lineage's files; nil for plain ones.

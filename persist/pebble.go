@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -37,8 +38,14 @@ type health struct {
 	last       atomic.Pointer[error]
 	background atomic.Uint64
 	full       atomic.Uint64
-	parked     atomic.Bool // a goroutine of pebble waits in Fatalf
+	parked     atomic.Bool   // a goroutine of pebble waits in Fatalf
+	dead       chan struct{} // closed with the first of them
 	closing    chan struct{}
+	found      func() // tells the next start of a damaged file; nil: nobody
+	corrupt    atomic.Bool
+	opening    atomic.Bool // pebble opens the store
+	stuck      atomic.Bool // and could not
+	held       heldFiles
 }
 
 // err returns the failure after which nothing may be written, or nil.
@@ -80,12 +87,29 @@ func (h *health) Fatalf(format string, args ...any) {
 		h.log.Debug("storage failed", "error", message, "details", details)
 	}
 	mine := strings.HasPrefix(message, commitFailure)
-	if !mine {
-		h.parked.Store(true)
-	}
+	first := !mine && !h.parked.Swap(true)
 	h.fail(errors.New(message))
+	if first {
+		close(h.dead)
+	}
 	if !mine {
 		select {}
+	}
+}
+
+// guard calls pebble, and returns where that would wait for ever: for a goroutine
+// that is parked, which may be the one that called.
+func (h *health) guard(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-h.dead:
+		if h.stuck.Load() {
+			return fmt.Errorf("%w: what the log holds cannot be written to a table: %w", ErrCorrupt, *h.last.Load())
+		}
+		return h.err()
 	}
 }
 
@@ -93,12 +117,23 @@ func (h *health) backgroundError(err error) {
 	h.background.Add(1)
 	h.last.Store(&err)
 	h.log.Warn("background work of the store failed", "error", err)
+	if h.opening.Load() && !errors.Is(err, syscall.ENOSPC) && h.background.Load() >= hopeless && !h.parked.Swap(true) {
+		h.stuck.Store(true)
+		close(h.dead)
+		select {} // it would be repeated for ever, and the opening wait for it
+	}
 }
+
+// hopeless is how many failures of background work end the opening of a store.
+const hopeless = 8
 
 // corrupted takes note of a damaged file. Whoever reads from it gets an error; by
 // itself pebble would end the process, for a part that nobody may ever ask for.
 func (h *health) corrupted(info pebble.DataCorruptionInfo) {
 	h.background.Add(1)
+	if !h.corrupt.Swap(true) && h.found != nil {
+		h.found()
+	}
 	err := fmt.Errorf("%w: file %q", ErrCorrupt, info.Path)
 	if old := h.last.Swap(&err); old == nil || (*old).Error() != err.Error() {
 		h.log.Error("a file of the store is damaged", "file", info.Path, "details", info.Details)
@@ -127,7 +162,7 @@ func (h *health) diskFull() {
 func pebbleOptions(o *Options, h *health, cache *pebble.Cache, layer *sealed.Layer) *pebble.Options {
 	p := &pebble.Options{
 		// A write that is repeated must not be encrypted twice: the layer is on top.
-		FS: layer.Over(vfs.OnDiskFull(ordered{o.FS}, h.diskFull)),
+		FS: layer.Over(vfs.OnDiskFull(keeping{ordered{o.FS}, &h.held}, h.diskFull)),
 		// From FormatWALSyncChunks on a damaged log is told from a torn tail.
 		FormatMajorVersion:          pebble.FormatNewest,
 		Cache:                       cache,

@@ -35,6 +35,15 @@ type Recovery struct {
 	Engine     []byte      // the engine's own state
 	Tombstones []market.Tombstone
 	Clean      bool // the process before stopped in order, nothing is missing
+	// Mended is what the newest mending of the store found; nil: it never was.
+	Mended *Mended
+	// StateDamaged says that some of the stored state cannot be read: it has to be
+	// rebuilt from Early and NewCells.
+	StateDamaged bool
+	// Anew is the newest seq before which the state was rebuilt: positions up to it
+	// cannot be gone on from. 0: none.
+	Anew    uint64
+	Rebuilt *Rebuilt // what this start rebuilt, see NoteRebuilt; nil: nothing
 	// Damage lists what failed its checks; the seqs that it costs are in Lost.
 	Damage []Damage
 }
@@ -62,6 +71,13 @@ func (s *Store) recover() error {
 		return err
 	}
 	intact := s.checkState()
+	if s.state.seq == 0 {
+		if err := s.missingState(); err != nil {
+			return err
+		}
+		intact = !s.rec.StateDamaged
+	}
+	s.rec.StateDamaged = !intact
 	last, whole, err := s.checkJournal()
 	if err != nil {
 		return err
@@ -69,10 +85,13 @@ func (s *Store) recover() error {
 	// What is in chunks is over, also where it was imported and no tick is there.
 	s.at = max(s.at, s.rolled.hours-1)
 	orderly := s.checkPromise()
+	if err := s.suspicion(); err != nil && s.strict {
+		return err
+	}
 	s.rec.DurableSeq = last.seq
 	s.rec.Time = last.at
 	s.rec.Clean = clean == last.seq && clean != noClean && orderly && intact && whole && len(s.rec.Damage) == 0
-	if err := s.fixSeqs(last.seq, intact, whole); err != nil {
+	if err := s.fixSeqs(last.seq, whole); err != nil {
 		return err
 	}
 	if err := s.loadTombstones(); err != nil {
@@ -90,7 +109,7 @@ func (s *Store) recover() error {
 // fixSeqs decides where to go on. After a clean stop that is the next seq that
 // is not lost; otherwise everything that may have been published without being
 // kept is recorded as lost and never used again.
-func (s *Store) fixSeqs(last uint64, stateIntact, whole bool) error {
+func (s *Store) fixSeqs(last uint64, whole bool) error {
 	s.appended = max(s.appended, last)
 	s.rec.StateSeq, s.rec.StateTime = s.state.seq, s.state.at
 	s.stats.state.Store(s.state.seq)
@@ -102,11 +121,7 @@ func (s *Store) fixSeqs(last uint64, stateIntact, whole bool) error {
 		}
 	} else {
 		s.rec.NextSeq = used + 1
-		from := last
-		if !stateIntact {
-			from = min(from, s.state.seq)
-		}
-		s.rec.Lost = record.AddLost(s.rec.Lost, LostRange{From: from, To: used})
+		s.rec.Lost = record.AddLost(s.rec.Lost, LostRange{From: last, To: used})
 	}
 	s.cutOff = slices.DeleteFunc(s.cutOff, func(r LostRange) bool { return r.To <= s.state.seq && r.To < s.trimmed })
 	if !whole {
@@ -217,6 +232,8 @@ func (s *Store) checkJournal() (last mark, whole bool, err error) {
 		}
 		return nil
 	})
+	// Where ticks and state are gone, chunks still tell how far history was.
+	s.appended, s.at = max(s.appended, s.rolled.seq), max(s.at, s.rolled.hours-1)
 	return last, whole, err
 }
 
@@ -288,7 +305,11 @@ func (s *Store) Journal(fn func(*market.JournalTick) error) error {
 const journalAhead = 4
 
 func (s *Store) readJournal(fn func(*market.JournalTick) error) error {
-	start, end := record.JournalKey(s.rec.StateSeq+1), record.JournalKey(s.rec.DurableSeq+1)
+	return s.readTicks(s.rec.StateSeq+1, s.rec.DurableSeq, fn)
+}
+
+func (s *Store) readTicks(first, last uint64, fn func(*market.JournalTick) error) error {
+	start, end := record.JournalKey(first), record.JournalKey(last+1)
 	return scan(s.db, start, end, func(key, value []byte) error {
 		if seq, _ := record.JournalSeq(key); inRanges(s.cutOff, seq) {
 			return nil

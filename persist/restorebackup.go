@@ -134,7 +134,7 @@ func (r *Restored) copy(ctx context.Context, from, to string, o *Options, m *Man
 // adopt writes the new epoch, and that nothing is missing: with an epoch of its
 // own the lineage goes on right behind the newest tick.
 func (r *Restored) adopt(dir string, o *Options) (err error) {
-	h := &health{log: o.Logger, closing: make(chan struct{})}
+	h := &health{log: o.Logger, closing: make(chan struct{}), dead: make(chan struct{})}
 	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref()
 	s := &Store{opts: *o, h: h}
@@ -145,6 +145,7 @@ func (r *Restored) adopt(dir string, o *Options) (err error) {
 	if s.db, err = pebble.Open(dir, pebbleOptions(o, h, cache, layer)); err != nil {
 		return err
 	}
+	h.letGo()
 	defer func() {
 		close(h.closing)
 		if !h.parked.Load() {

@@ -94,6 +94,7 @@ func (s *Store) putLost(b *pebble.Batch, seq uint64) (lost, skipped []LostRange,
 
 func (s *Store) putState(b *pebble.Batch, e *market.Export) (map[market.ID]struct{}, error) {
 	kept := make(map[market.ID]struct{}, len(e.Tokens))
+	set := record.StateSet{Seq: e.Seq, Tokens: make(map[market.ID]uint32, len(e.Tokens))}
 	for i := range e.Tokens {
 		t := &e.Tokens[i]
 		kept[t.ID] = struct{}{}
@@ -102,6 +103,7 @@ func (s *Store) putState(b *pebble.Batch, e *market.Export) (map[market.ID]struc
 		}); err != nil {
 			return nil, err
 		}
+		set.Tokens[t.ID] = record.Sum(s.value)
 	}
 	for id := range s.tokens {
 		if _, ok := kept[id]; ok {
@@ -123,6 +125,10 @@ func (s *Store) putState(b *pebble.Batch, e *market.Export) (map[market.ID]struc
 		return nil, err
 	}
 	if err := s.put(b, []byte{record.KindEngine}, func(dst []byte) []byte { return append(dst, e.Engine...) }); err != nil {
+		return nil, err
+	}
+	set.Engine = record.Sum(s.value)
+	if err := s.put(b, record.MetaKey(record.MetaSet), set.Append); err != nil {
 		return nil, err
 	}
 	payload := record.AppendNumbers(nil, e.Seq, uint64(e.Time), s.position, uint64(len(kept)), uint64(s.at))

@@ -36,6 +36,8 @@ type Store struct {
 	mark   *marker
 	before *promise // of the process before; nil where nothing is known
 	rec    Recovery
+	strict bool  // a start that finds anything suspicious fails
+	broken error // a promise of the process before that does not hold; nil: none
 	// readOnly: no file is changed, and nothing can be written. Fixed by Open.
 	readOnly bool
 
@@ -136,19 +138,56 @@ func open(o Options, readOnly bool) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, err := begin(o, lock, readOnly)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return s, nil
+}
+
+// begin opens a lineage in a folder that is locked, once more where it had to be
+// mended.
+func begin(o Options, lock io.Closer, readOnly bool) (*Store, error) {
+	mendIt := !readOnly && o.OnDamage == Mend
+	if !readOnly {
+		if err := finishMend(&o); err != nil {
+			return nil, err
+		}
+	}
+	s := newStore(o, lock, readOnly)
+	s.strict = mendIt
+	err := s.start()
+	if err == nil {
+		s.h.letGo()
+		return s, nil
+	}
+	err = errors.Join(err, s.close())
+	if !mendIt || !mendable(err) {
+		return nil, err
+	}
+	if err := mend(&o, err); err != nil {
+		return nil, err
+	}
+	o.Fresh = false
+	s = newStore(o, lock, readOnly)
+	if err := s.start(); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	s.h.letGo()
+	return s, nil
+}
+
+func newStore(o Options, lock io.Closer, readOnly bool) *Store {
 	s := &Store{
 		opts: o, log: o.Logger, lock: lock, readOnly: readOnly,
 		space:  newSpace(&o),
 		tokens: map[market.ID]struct{}{}, retired: map[market.ID]struct{}{}, cuts: map[byte]uint32{},
 	}
-	s.h = &health{log: o.Logger, onFatal: o.Fatal, onFull: o.DiskFull, space: s.space, closing: make(chan struct{})}
+	s.h = &health{log: o.Logger, onFatal: o.Fatal, onFull: o.DiskFull, space: s.space, closing: make(chan struct{}), dead: make(chan struct{})}
 	s.space.open()
 	s.open.accs = map[market.ID]*record.Acc{}
 	s.life, s.die = context.WithCancel(context.Background())
-	if err := s.start(); err != nil {
-		return nil, errors.Join(err, s.release())
-	}
-	return s, nil
+	return s
 }
 
 // tidy ends what a process before began and did not end: a restore, a backup.
@@ -184,16 +223,20 @@ func (s *Store) start() error {
 	if s.layer.Encrypts() {
 		s.log.Info("the store is encrypted", "key", s.opts.Keys.IDs()[0])
 	}
+	if err := s.known(dir); err != nil {
+		return fmt.Errorf("cannot open store %q: %w", dir, err)
+	}
 	options := pebbleOptions(&s.opts, s.h, s.cache, s.layer)
 	options.ReadOnly = s.readOnly
-	db, err := pebble.Open(dir, options)
+	db, err := openPebble(dir, options, s.h)
 	if err != nil {
 		if errors.Is(err, pebble.ErrDBDoesNotExist) { // its first start was cut short
 			err = fmt.Errorf("%w (%w)", ErrAbsent, err)
 		}
-		return fmt.Errorf("cannot open store %q: %w", dir, sealedError(err))
+		return fmt.Errorf("cannot open store %q: %w", dir, err)
 	}
 	s.db = db
+	s.rec.Mended = readMended(&s.opts)
 	s.batch = db.NewBatch()
 	if err := s.openMark(dir); err != nil {
 		return err
@@ -259,7 +302,10 @@ func (s *Store) seal() error {
 	return s.promised(s.durable.Load().seq, true)
 }
 
-func (s *Store) release() error {
+func (s *Store) release() error { return errors.Join(s.close(), s.lock.Close()) }
+
+// close lets go of everything but the data folder.
+func (s *Store) close() error {
 	close(s.h.closing)
 	var err error
 	if s.batch != nil {
@@ -276,7 +322,7 @@ func (s *Store) release() error {
 	if s.mark != nil {
 		err = errors.Join(err, s.mark.file.Close())
 	}
-	return errors.Join(err, s.lock.Close())
+	return err
 }
 
 // writable returns why nothing can be written, or nil.

@@ -147,7 +147,8 @@ type verifier struct {
 	first    map[byte]uint32 // first period of which a kind has a chunk
 	broken   map[byte]bool   // kinds that could not be read to their end
 	state    stateMark
-	stored   bool // there is a state
+	stored   bool             // there is a state
+	set      *record.StateSet // what belongs to it; nil in stores of before there was one
 	reserved uint64
 	clean    uint64  // noClean without a clean stop
 	before   promise // of the process that wrote the store; zero where nothing is known

@@ -33,10 +33,16 @@ func (v *verifier) meta() {
 			numbers(key, payload, 1, func(n record.Numbers) { v.reserved = n[0] })
 		case record.MetaClean:
 			numbers(key, payload, 1, func(n record.Numbers) { v.clean = n[0] })
-		case record.MetaBorn:
+		case record.MetaBorn, record.MetaAnew:
 			numbers(key, payload, 1, func(record.Numbers) {})
 		case record.MetaCoarse:
 			numbers(key, payload, 2, func(record.Numbers) {})
+		case record.MetaSet:
+			set, err := record.ReadStateSet(payload)
+			if err != nil {
+				v.fault(key, "%v", err)
+			}
+			v.set = &set
 		case record.MetaRoll:
 			numbers(key, payload, 3, func(n record.Numbers) { v.rolled = roll{hours: n.Time(0), days: n.Time(1), seq: n[2]} })
 		case record.MetaState:
@@ -125,6 +131,8 @@ func (v *verifier) states() {
 	case v.broken[record.KindState] || v.broken[record.KindMeta]:
 	case n != v.state.tokens:
 		v.fault(key, "%d of %d token states are there", n, v.state.tokens)
+	case v.set != nil && (v.set.Seq != v.state.seq || uint64(len(v.set.Tokens)) != n):
+		v.fault(record.MetaKey(record.MetaSet), "is of tick %d and %d tokens, the state of tick %d and %d", v.set.Seq, len(v.set.Tokens), v.state.seq, n)
 	case v.stored != (engines == 1):
 		v.fault(key, "the engine's state and its record do not go together")
 	}

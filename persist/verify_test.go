@@ -203,7 +203,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 }
 
 // rewrite replaces a record by one that is whole and says something else.
-func rewrite(t *testing.T, s *Store, key, payload []byte) {
+func resealed(t *testing.T, s *Store, key, payload []byte) {
 	t.Helper()
 	value := append(record.Begin(nil), payload...)
 	record.Seal(key, value)
@@ -232,7 +232,7 @@ func TestVerifyRecomputes(t *testing.T) {
 				t.Fatal(err)
 			}
 			change(rows)
-			rewrite(t, s, key, record.AppendRows(nil, rows))
+			resealed(t, s, key, record.AppendRows(nil, rows))
 		})
 		rep := mustVerify(t, mem, "/data/live")
 		if rep.FaultCount == 0 || !strings.Contains(rep.Faults[0].What, want) || rep.Faults[0].Token == 0 || rep.Faults[0].Time == 0 {
@@ -260,7 +260,7 @@ func TestVerifyAddsUpTicks(t *testing.T) {
 		v := &verifier{db: s.db}
 		v.get(key, func(payload []byte) { rows, _ = record.ReadRows(rows, payload, 60) })
 		rows[0].Price.Mean.Mant++
-		rewrite(t, s, key, record.AppendRows(nil, rows[:len(rows)-1]))
+		resealed(t, s, key, record.AppendRows(nil, rows[:len(rows)-1]))
 	})
 	rep := mustVerify(t, mem, "/data/live")
 	for _, want := range []string{"is not what its ticks give", "its ticks have"} {

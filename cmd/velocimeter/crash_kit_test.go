@@ -207,11 +207,16 @@ func (c *count) mapped(s *market.Snapshot) *market.Snapshot {
 // it changes nothing for the next one.
 func copyStore(t *testing.T, from string) string {
 	t.Helper()
-	to := filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
+	for again := true; ; again = false {
+		to := filepath.Join(t.TempDir(), "copy")
+		switch err := os.CopyFS(to, os.DirFS(from)); {
+		case errors.Is(err, os.ErrNotExist) && again: // a compaction dropped a file meanwhile
+		case err != nil:
+			t.Fatal(err)
+		default:
+			return to
+		}
 	}
-	return to
 }
 
 // reopened is what a start finds in a data folder.

@@ -244,7 +244,7 @@ func TestExportRefuses(t *testing.T) {
 	f(exitIO, "cannot create", "--out", filepath.Join(data, "LOCK", "out"))
 	table(data)
 	f(exitUsage, "market-1, small")
-	f(exitData, "no such store", "--data", broken)
+	f(exitIO, "store is corrupt", "--data", broken)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	out := filepath.Join(empty, "out")

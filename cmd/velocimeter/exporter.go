@@ -99,10 +99,10 @@ func storeNames(store *persist.Store) (map[market.ID]string, error) {
 	}
 	err = store.States(func(ts market.TokenState) error {
 		info, err := tick.InfoOf(ts)
-		if info != nil {
+		if err == nil && info != nil { // a state of another version costs the name
 			names[ts.ID] = info.Symbol
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read symbols: %w", err)

@@ -66,7 +66,7 @@ func (a *app) openHouse(c *config.Loaded, f *feed, log *slog.Logger) (*house, er
 	h := &house{cfg: c, log: log, feed: f, metrics: prometheus.NewRegistry(), fatal: make(chan error, 1), hubDone: make(chan struct{})}
 	store, err := persist.Open(persist.Options{
 		Dir: c.Data, Lineage: f.lineage, Fresh: c.Replay.FromStart, Logger: log, Retention: retention(c.Store),
-		MinFreeBytes: c.Store.MinFree, BallastBytes: c.Store.Ballast, Keys: c.StoreKeys,
+		MinFreeBytes: c.Store.MinFree, BallastBytes: c.Store.Ballast, Keys: c.StoreKeys, OnDamage: onDamage(c.Store.OnDamage),
 		Fatal: func(err error) {
 			select {
 			case h.fatal <- err:
@@ -89,8 +89,19 @@ func (a *app) openHouse(c *config.Loaded, f *feed, log *slog.Logger) (*house, er
 	return h, nil
 }
 
+func onDamage(setting string) persist.OnDamage {
+	if setting == "stop" {
+		return persist.StopOnDamage
+	}
+	return persist.Mend
+}
+
 func storeError(dir string, err error) error {
 	switch {
+	case errors.Is(err, persist.ErrNoSpace):
+		return exitWith(exitIO, fmt.Errorf("cannot open data folder %q: %w; free some space, or move the lineage's folder away to begin a new one", dir, err))
+	case errors.Is(err, persist.ErrCorrupt):
+		return exitWith(exitIO, fmt.Errorf("cannot open data folder %q: %w; store.on_damage=mend keeps the damaged files aside and goes on with all that can be read", dir, err))
 	case errors.Is(err, persist.ErrLocked):
 		return exitWith(exitTemporary, fmt.Errorf("cannot open data folder %q: %w", dir, err))
 	case errors.Is(err, persist.ErrOptions), errors.Is(err, persist.ErrKey):
@@ -138,7 +149,7 @@ func (h *house) build() error {
 	}
 	// Profiles run for as long as they are asked to, so answers may take long here.
 	own := gate.Config{Metrics: h.metrics, Name: "admin", Logger: h.log, WriteTimeout: 2 * time.Minute}
-	if h.admin, err = gate.New(own, admin.Routes(admin.Config{Metrics: h.metrics, Boards: h, Ready: h, Version: v, Streams: h.hub, Backups: h.backups, Checks: integrityPort{h.integrity}})...); err != nil {
+	if h.admin, err = gate.New(own, admin.Routes(admin.Config{Metrics: h.metrics, Boards: h, Ready: h, Version: v, Streams: h.hub, Backups: h.backups, Checks: integrityPort{h.integrity}, Recovery: h.found})...); err != nil {
 		return err
 	}
 	if err := h.hub.Register(h.metrics); err != nil {

@@ -85,6 +85,23 @@ func (h *house) storeMetrics() []prometheus.Collector {
 		h.gauge("velocimeter_storage_encrypted", "1 where the store's new files are encrypted.", nil, func() float64 { return truth(h.store.Stats().Encrypted) }),
 		h.gauge("velocimeter_storage_old_key_files", "Files that need a key other than the first, or are plain though there is one; rewritten in the background.", nil, func() float64 { return float64(h.store.Stats().OldKeyFiles) }),
 		h.gauge("velocimeter_storage_old_key_bytes", "What these files take.", nil, func() float64 { return float64(h.store.Stats().OldKeyBytes) }),
+		h.gauge("velocimeter_storage_mended", "1 if the store was damaged and is made of what could be read of it; /recovery of the admin listener says what is missing.", nil, func() float64 {
+			return truth(h.store.Recovery().Mended != nil)
+		}),
+		h.gauge("velocimeter_storage_lost_seqs", "Seqs of this lineage whose ticks are not in the store.", nil, func() float64 { return float64(lostSeqs(h.store.Recovery().Lost)) }),
+		h.gauge("velocimeter_storage_lost_ranges", "Parts of history of which rows may be missing since the store was mended.", nil, func() float64 {
+			if m := h.store.Recovery().Mended; m != nil {
+				return float64(len(m.Lost))
+			}
+			return 0
+		}),
+		h.gauge("velocimeter_storage_rebuilt_tokens", "Tokens whose saved state this start rebuilt from history.", nil, func() float64 {
+			if r := h.store.Recovery().Rebuilt; r != nil {
+				return float64(r.Tokens + r.Waiting)
+			}
+			return 0
+		}),
+		h.counter("velocimeter_storage_background_errors_total", "Flushes, compactions and reads of the store that failed.", func() float64 { return float64(h.store.Stats().BackgroundErrors) }),
 		h.counter("velocimeter_storage_damaged_total", "Stored values that failed their checks.", func() float64 { return float64(h.store.Stats().Damaged) }),
 	}
 }

@@ -30,12 +30,13 @@ type recovered struct {
 	tokens     int
 	took       time.Duration
 	clean      bool
+	anew       uint64 // the state was rebuilt as of this seq
 }
 
-// gone reports whether a seq is in a lost range: nobody knows what a client saw
-// there.
+// gone reports whether a client cannot go on from a seq: nobody knows what it saw
+// there, or the state has been rebuilt since, which need not give the same.
 func (r *recovered) gone(seq uint64) bool {
-	return slices.ContainsFunc(r.lost, func(l persist.LostRange) bool { return l.From < seq && seq <= l.To })
+	return seq <= r.anew || slices.ContainsFunc(r.lost, func(l persist.LostRange) bool { return l.From < seq && seq <= l.To })
 }
 
 // restore brings the engine to where the store's newest durable tick left it.
@@ -56,7 +57,7 @@ func (h *house) restore() error {
 	}
 	h.recovered = recovered{
 		epoch: rec.Epoch, durable: rec.DurableSeq, position: rec.Position, generation: rand.Uint64(),
-		board: m.Engine.Board(), lost: rec.Lost, tokens: m.Engine.Board().Len(), took: time.Since(begun), clean: rec.Clean,
+		board: m.Engine.Board(), lost: rec.Lost, tokens: m.Engine.Board().Len(), took: time.Since(begun), clean: rec.Clean, anew: rec.Anew,
 	}
 	if rec.DurableSeq > 0 {
 		h.log.Info("restored", "lineage", h.feed.lineage, "epoch", rec.Epoch, "tokens", h.recovered.tokens, "state_seq", rec.StateSeq,
@@ -66,21 +67,25 @@ func (h *house) restore() error {
 }
 
 // restoreMachine makes the engine that a store remembers: the saved state first,
-// then the journal through the same code that made it. It returns the number of
-// ticks that came from the journal.
+// then the journal through the same code that made it. What of the state cannot be
+// used is rebuilt from history. It returns the number of ticks that came from the
+// journal after the state.
 func restoreMachine(store *persist.Store, shards int, q quality.Config, log *slog.Logger) (*tick.Machine, int, error) {
 	rec := store.Recovery()
 	m := tick.NewMachine(tick.Config{Epoch: rec.Epoch, Shards: shards, NextSeq: rec.NextSeq, Quality: q})
-	if len(rec.Engine) > 0 {
-		if err := m.Engine.Restore(rec.Engine); err != nil {
+	r := rebuilder{store: store, m: m, log: log, engine: !restoreEngine(m, &rec, log)}
+	refused, err := restoreTokens(store, m, log)
+	if err != nil {
+		return nil, 0, err
+	}
+	needed := rec.StateDamaged || r.engine || refused > 0
+	if needed {
+		if err := r.begin(&rec); err != nil {
 			return nil, 0, err
 		}
 	}
-	if err := restoreTokens(store, m, log); err != nil {
-		return nil, 0, err
-	}
 	ticks, diverged := 0, 0
-	err := store.Journal(func(jt *market.JournalTick) error {
+	err = store.Journal(func(jt *market.JournalTick) error {
 		ticks++
 		diverged += m.Replay(jt)
 		return nil
@@ -88,38 +93,57 @@ func restoreMachine(store *persist.Store, shards int, q quality.Config, log *slo
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot replay the journal after seq %d: %w", rec.StateSeq, err)
 	}
-	if diverged > 0 {
+	if needed {
+		if err := r.end(&rec, ticks); err != nil {
+			return nil, 0, err
+		}
+	} else if diverged > 0 && rec.Anew <= rec.StateSeq { // over a hole that was mended rows do
 		log.Warn("the journal was written under other rules: some rows came out differently", "rows", diverged)
 	}
 	m.Resume(rec.NextSeq)
 	return m, ticks, nil
 }
 
+// restoreEngine restores the engine's own state and reports whether there is
+// nothing left to rebuild of it.
+func restoreEngine(m *tick.Machine, rec *persist.Recovery, log *slog.Logger) bool {
+	if len(rec.Engine) == 0 {
+		return rec.StateSeq == 0
+	}
+	if err := m.Engine.Restore(rec.Engine); err != nil {
+		log.Warn("the engine's stored state cannot be used", "error", err)
+		return false
+	}
+	return true
+}
+
 // restoreTokens brings back every token of the saved state, on every processor:
 // reading and decoding windows is most of a start's work. Damaged samples cost
-// the windows what they held, not the start.
-func restoreTokens(store *persist.Store, m *tick.Machine, log *slog.Logger) error {
+// the windows what they held, a state that cannot be used its token; refused is
+// how many did.
+func restoreTokens(store *persist.Store, m *tick.Machine, log *slog.Logger) (refused int, err error) {
 	busy := make([]sync.Mutex, len(m.Shards))
-	var failed atomic.Bool
-	err := store.Tokens(runtime.GOMAXPROCS(0), func(ts market.TokenState, cells []market.Cell) error {
+	var bad atomic.Int64
+	err = store.Tokens(runtime.GOMAXPROCS(0), func(ts market.TokenState, cells []market.Cell) error {
 		shard := market.ShardOf(ts.ID, len(m.Shards))
 		busy[shard].Lock()
 		defer busy[shard].Unlock()
 		err := m.Shards[shard].Restore(ts, cells)
-		if errors.Is(err, window.ErrCells) {
+		switch {
+		case errors.Is(err, window.ErrCells):
 			log.Warn("a token's window lacks samples", "token", uint32(ts.ID), "error", err)
-			return nil
+		case err != nil:
+			if bad.Add(1) <= 10 { // of another version all are
+				log.Warn("a token's stored state cannot be used", "token", uint32(ts.ID), "error", err)
+			}
 		}
-		if err != nil {
-			failed.Store(true)
-		}
-		return err
-	})
-	if !failed.Load() && errors.Is(err, persist.ErrCorrupt) {
-		log.Warn("damaged window samples were left out", "error", err)
 		return nil
+	})
+	if errors.Is(err, persist.ErrCorrupt) {
+		log.Warn("damaged window samples were left out", "error", err)
+		err = nil
 	}
-	return err
+	return int(bad.Load()), err
 }
 
 // qualityOf gives the engine its thresholds.

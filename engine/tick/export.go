@@ -96,17 +96,20 @@ func (s *Shard) Replay(jt *market.JournalTick, mine func(market.ID) bool) (diver
 		}
 	}
 	for _, id := range jt.Back {
-		if i, ok := s.index[id]; ok {
+		if i, ok := s.index[id]; ok && mine(id) {
 			s.slots[i].gone = 0
 		}
 	}
 	for _, id := range jt.Absent {
-		if i, ok := s.index[id]; ok {
+		if i, ok := s.index[id]; ok && mine(id) {
 			s.slots[i].gone = jt.Env.Now
 		}
 	}
 	for _, id := range jt.Removed {
-		if i, ok := s.index[id]; ok {
+		if s.past != nil {
+			s.retired[id] = struct{}{}
+		}
+		if i, ok := s.index[id]; ok && mine(id) {
 			s.drop(i)
 		}
 	}

@@ -46,6 +46,11 @@ type Shard struct {
 	snapsShared bool
 	indexShared bool
 
+	// What a start without states goes by, see Recall.
+	past    func(market.ID, market.Time) []market.Cell
+	retired map[market.ID]struct{}
+	asleep  map[market.ID]*token.Token // windows without anything to show
+
 	mark    token.Mark
 	before  slot  // of the last Step's token
 	undo    int32 // slot of the last Step, −1 when there is nothing to undo
@@ -100,7 +105,7 @@ func (s *Shard) Step(q *market.Quote) {
 	s.ahead()
 	i, ok := s.find(q)
 	if !ok {
-		i = s.add(token.NewWith(q.ID, s.cfg))
+		i = s.add(s.newborn(q))
 	}
 	t := s.save(i)
 	s.born = !ok

@@ -32,10 +32,9 @@ func (d *draft) putInt(f market.Field, v int64) { d.put(f, market.Decimal{Mant: 
 // changed: AllFields for the first quote, 0 for one that changed nothing.
 func (t *Token) Step(q *market.Quote, env *market.Env) (*market.Snapshot, market.Mask) {
 	t.Seen(env)
-	at := q.SourceTime
-	if at <= 0 || at.Sub(env.Now) > t.cfg.FutureLimit {
+	at := t.TimeOf(q, env)
+	if at != q.SourceTime {
 		t.counts.Future++
-		at = env.ReceivedAt
 	}
 	if t.snap != nil && at <= t.time {
 		if at < t.time {
@@ -59,6 +58,15 @@ func (t *Token) Step(q *market.Quote, env *market.Env) (*market.Snapshot, market
 	}
 	t.finish(&d, flags)
 	return t.publish(&d)
+}
+
+// TimeOf returns the instant of a quote's values: the provider's, or of the
+// answer where that is none or too far ahead.
+func (t *Token) TimeOf(q *market.Quote, env *market.Env) market.Time {
+	if at := q.SourceTime; at > 0 && at.Sub(env.Now) <= t.cfg.FutureLimit {
+		return at
+	}
+	return env.ReceivedAt
 }
 
 // begin makes the next snapshot: a copy of the last one, or one where every

@@ -38,6 +38,8 @@ const (
 	MetaRoll     = "roll"
 	MetaBorn     = "born"
 	MetaCoarse   = "coarse"
+	MetaAnew     = "anew"
+	MetaSet      = "set"
 )
 
 // MetaKey returns the key of a meta record.

@@ -25,6 +25,8 @@ type Config struct {
 	Streams Streams
 	Backups Backups
 	Checks  Integrity
+	// Recovery returns what the start found in the store, as JSON.
+	Recovery func() ([]byte, error)
 }
 
 // Streams lists the open stream connections.
@@ -36,7 +38,7 @@ type Streams interface {
 // is not among them: it may hold what a flag was given.
 var profiles = []string{"allocs", "block", "goroutine", "heap", "mutex", "threadcreate"}
 
-// Routes returns /metrics, /connections, /backup (POST), /integrity (GET, POST), /debug/pprof/…, /healthz, /readyz and /version.
+// Routes returns /metrics, /connections, /backup (POST), /integrity (GET, POST), /recovery, /debug/pprof/…, /healthz, /readyz and /version.
 func Routes(cfg Config) []gate.Route {
 	routes := rest.Operations(cfg.Boards, cfg.Ready, cfg.Version)
 	add := func(path string, h http.Handler) {
@@ -51,6 +53,7 @@ func Routes(cfg Config) []gate.Route {
 	routes = append(routes, gate.Route{Method: "POST", Path: "/backup", Serve: func(ctx *fasthttp.RequestCtx) { backup(ctx, cfg.Backups) }})
 	routes = append(routes, gate.Route{Method: "GET", Path: "/integrity", Serve: func(ctx *fasthttp.RequestCtx) { integrity(ctx, cfg.Checks) }})
 	routes = append(routes, gate.Route{Method: "POST", Path: "/integrity", Serve: func(ctx *fasthttp.RequestCtx) { checkIntegrity(ctx, cfg.Checks) }})
+	routes = append(routes, gate.Route{Method: "GET", Path: "/recovery", Serve: func(ctx *fasthttp.RequestCtx) { recovery(ctx, cfg.Recovery) }})
 	add("/debug/pprof/", http.HandlerFunc(index))
 	add("/debug/pprof/profile", http.HandlerFunc(pprof.Profile))
 	add("/debug/pprof/symbol", http.HandlerFunc(pprof.Symbol))

@@ -33,7 +33,8 @@ func (nothing) Gates() []rest.Gate { return []rest.Gate{{Name: "store", Detail: 
 
 func TestRoutes(t *testing.T) {
 	metrics := prometheus.NewRegistry()
-	s, err := gate.New(gate.Config{Name: "admin", Metrics: metrics}, Routes(Config{Metrics: metrics, Boards: nothing{}, Ready: nothing{}})...)
+	found := func() ([]byte, error) { return []byte(`{"mended":null}`), nil }
+	s, err := gate.New(gate.Config{Name: "admin", Metrics: metrics}, Routes(Config{Metrics: metrics, Boards: nothing{}, Ready: nothing{}, Recovery: found})...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +69,7 @@ func TestRoutes(t *testing.T) {
 	}
 	f("/healthz", 200, `"ok"`)
 	f("/readyz", 503, `"detail":"opening"`)
+	f("/recovery", 200, `"mended":null`)
 	f("/version", 200, `"velocimeter"`)
 	f("/metrics", 200, `velocimeter_rest_requests_total{listener="admin",route="/healthz",status="200"} 1`)
 	f("/debug/pprof/", 200, "heap")

@@ -75,6 +75,7 @@ type Store struct {
 	Ticks, Minutes, FiveMinutes, Hours, Days time.Duration
 	MinFree, Ballast                         int64 // bytes
 	KeyFile, Key                             string
+	OnDamage                                 string
 }
 
 // Backup configures copies of the store.

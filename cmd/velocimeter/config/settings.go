@@ -168,6 +168,10 @@ func storeSettings() []Setting {
 			set: size(func(c *Config) *int64 { return &c.Store.Ballast }, 0, 1<<40),
 		},
 		{
+			Path: "store.on_damage", Default: "mend", Used: Serve, Help: "what a start does about a damaged store: mend (keep it aside, go on with all that can be read) or stop (exit 74)",
+			set: choice(func(c *Config) *string { return &c.Store.OnDamage }, "mend", "stop"),
+		},
+		{
 			Path: "store.key_file", Flag: "store-key-file", Used: Serve | ExportFile | ImportFile | StoreTool, Help: "file of the keys that the store is encrypted with, one a line: the first for new files, the others to read older ones; `velocimeter store-key` makes one",
 			set: text(func(c *Config) *string { return &c.Store.KeyFile }),
 		},

@@ -1,0 +1,506 @@
+package persist
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/persist/record"
+	"github.com/velocimeter/velocimeter/persist/sealed"
+)
+
+// mender makes a new store of what can be read of a damaged one. Values are
+// believed by their envelopes and chosen by what they say, not by pebble's order of
+// them: that is gone where tables are compacted or the manifest is damaged. So what
+// was overwritten or deleted may come up again. It does no harm: most values are
+// written once, states are told apart by their set, of the rest the one that goes
+// furthest counts, and readers know by time what is over.
+type mender struct {
+	o           *Options
+	fs          vfs.FS
+	from        vfs.FS // of the damaged store
+	dir, target string
+	report      *Mended
+
+	table        *tableReader
+	manifest     *manifest // nil where none can be read
+	tables, logs []string
+	others       []string
+	found        []tableFile
+	sums         map[string]uint64
+	hits         []hit
+	logHits      [][2]uint64 // ticks beside a damaged part of a log
+
+	promise  promise
+	promised bool // MARK says what was used
+	blurred  bool // it may have said more
+	newer    error
+
+	oldEpoch string
+	meta     mendMeta
+	ticks    map[uint64]market.Time
+	graves   map[market.ID]market.Time
+	chunkEnd market.Time // of the newest hour in chunks
+	dayEnd   market.Time // of the newest day with its row
+
+	layer  *sealed.Layer // of the new store
+	db     *pebble.DB
+	h      *health
+	batch  *pebble.Batch
+	state  stateMark
+	set    *record.StateSet
+	rolled roll
+}
+
+// mendMeta is what the meta records say, of all that can be read the furthest.
+type mendMeta struct {
+	epoch     string
+	reserved  uint64
+	roll      roll
+	born      market.Time
+	anew      uint64
+	lost, cut []LostRange
+	coarse    stretch // of imported rows without finer ones
+	states    map[uint64]stateMark
+	sets      map[uint64]*record.StateSet
+}
+
+func (m *mender) run() error {
+	m.table, m.sums = newTableReader(), map[string]uint64{}
+	m.ticks, m.graves = map[uint64]market.Time{}, map[market.ID]market.Time{}
+	m.meta.states, m.meta.sets = map[uint64]stateMark{}, map[uint64]*record.StateSet{}
+	if err := m.list(); err != nil {
+		return err
+	}
+	m.readPromise()
+	if err := m.each(m.survey, true); err != nil {
+		return err
+	}
+	if m.newer != nil {
+		return m.newer
+	}
+	m.choose()
+	m.losses()
+	return m.build()
+}
+
+// list finds the files that may hold records and what is wrong with the others.
+func (m *mender) list() error {
+	names, err := m.fs.List(m.dir)
+	for range 2 { // all depends on it
+		if err != nil {
+			names, err = m.fs.List(m.dir)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot list %q: %w", m.dir, err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		switch {
+		case strings.HasSuffix(name, ".sst"):
+			m.tables = append(m.tables, name)
+		case strings.HasSuffix(name, ".log"):
+			m.logs = append(m.logs, name)
+		case name != lockFile && name != mendedFile:
+			m.others = append(m.others, name)
+		}
+	}
+	man, err := readEdits(m.from, m.dir)
+	switch {
+	case err != nil:
+		m.damaged(manifestPrefix+"…", "it cannot be read, so that tables which are gone leave no trace: "+err.Error())
+	case !man.whole:
+		m.damaged(man.name, "it is damaged, so that tables which are gone may leave no trace")
+		m.manifest = man
+	default:
+		m.manifest = man
+	}
+	return nil
+}
+
+// maxFileDamage bounds what a report says of files.
+const maxFileDamage = 64
+
+func (m *mender) damaged(name, what string) {
+	if len(m.report.Files) < maxFileDamage {
+		m.report.Files = append(m.report.Files, FileDamage{Name: name, What: what})
+	}
+}
+
+// readPromise reads MARK. A place of it that is neither valid nor blank may have
+// promised more than the other.
+func (m *mender) readPromise() {
+	data, torn, err := looseRead(m.from, m.fs.PathJoin(m.dir, markFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		data, torn, err = looseRead(m.from, m.fs.PathJoin(m.dir, markFile))
+	}
+	if err != nil {
+		if !errors.Is(err, os.ErrNotExist) {
+			m.damaged(markFile, err.Error())
+		}
+		return
+	}
+	m.blurred = torn
+	for i := range markSlots {
+		from, to := min(i*markStride, len(data)), min(i*markStride+markBytes, len(data))
+		p, ok := parsePromise(data[from:to])
+		switch {
+		case ok && (!m.promised || p.generation > m.promise.generation):
+			m.promise, m.promised = p, true
+		case !ok && !zero(data[from:to]):
+			m.blurred = true
+		}
+	}
+	if m.blurred || !m.promised {
+		m.damaged(markFile, "it is damaged")
+	}
+}
+
+// each yields the values of every file in which there are any; damage is noted
+// where it is asked for.
+func (m *mender) each(fn func(key, value []byte) error, note bool) error {
+	for _, name := range m.tables {
+		if err := m.readTable(name, fn, note); err != nil {
+			return err
+		}
+	}
+	if note {
+		m.missingTables()
+	}
+	last := uint64(0)
+	for _, name := range m.logs {
+		if err := m.readLog(name, &last, fn, note); err != nil {
+			return err
+		}
+	}
+	if note {
+		m.unknownEnd(last)
+	}
+	return m.misplaced(fn)
+}
+
+// unknownEnd notes that nobody knows what came after the newest tick: the log that
+// would hold it is gone, or what was promised cannot be read.
+func (m *mender) unknownEnd(last uint64) {
+	kept := m.manifest == nil || slices.ContainsFunc(m.logs, func(name string) bool {
+		n, ok := fileNumber(name, ".log")
+		return ok && n >= m.manifest.log
+	})
+	if !kept {
+		m.damaged(fmt.Sprintf("%06d.log", m.manifest.log), "the log is missing")
+	}
+	if !kept || m.blurred || !m.promised {
+		for seq := range m.ticks {
+			last = max(last, seq)
+		}
+		m.logHits = append(m.logHits, [2]uint64{last, 0})
+	}
+}
+
+// misplaced yields what lies under a name that promises something else.
+func (m *mender) misplaced(fn func(key, value []byte) error) error {
+	for _, name := range slices.Concat(m.others, m.logs, m.tables) {
+		data, _, err := m.load(name)
+		if errors.Is(err, errUnsteady) {
+			return err
+		}
+		if err != nil {
+			continue
+		}
+		if !slices.Contains(m.tables, name) && nextBlock(data, 0) >= 0 {
+			if _, err := m.table.read(data, func(key, value []byte) error {
+				if value == nil {
+					return nil
+				}
+				return fn(key, value)
+			}); err != nil {
+				return err
+			}
+		}
+		if slices.Contains(m.logs, name) {
+			continue
+		}
+		if _, err := readRecords(data, func(rec []byte, _ bool) error { return readBatch(rec, fn) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errUnsteady says that a file does not read as it did before.
+var errUnsteady = errors.New("a file reads otherwise each time")
+
+// load reads a file, which must be the same whenever it is read: what is copied is
+// what was surveyed.
+func (m *mender) load(name string) (data []byte, torn bool, err error) {
+	data, torn, err = looseRead(m.from, m.fs.PathJoin(m.dir, name))
+	sum := uint64(crc32.Checksum(data, castagnoli)) | uint64(len(data))<<32
+	if err != nil {
+		sum = ^uint64(0)
+	}
+	if was, ok := m.sums[name]; ok && was != sum {
+		return nil, true, fmt.Errorf("%w: %q", errUnsteady, name)
+	}
+	m.sums[name] = sum
+	return data, torn, err
+}
+
+// tableFile is a table's file as it was found.
+type tableFile struct {
+	name        string
+	size        uint64
+	first, last []byte // nil: it has no keys
+	open        bool   // its end is missing
+}
+
+func (m *mender) readTable(name string, fn func(key, value []byte) error, note bool) error {
+	data, torn, err := m.load(name)
+	if errors.Is(err, errUnsteady) {
+		return err
+	}
+	if err != nil {
+		if note {
+			m.damaged(name, err.Error())
+		}
+		return nil // it counts as missing
+	}
+	f := tableFile{name: name, size: uint64(len(data))}
+	hits, err := m.table.read(data, func(key, value []byte) error {
+		if f.first == nil {
+			f.first = bytes.Clone(key)
+		}
+		f.last = append(f.last[:0], key...)
+		if value == nil {
+			return nil
+		}
+		return fn(key, value)
+	})
+	if err != nil || !note {
+		return err
+	}
+	if n := len(hits); n > 0 && hits[n-1].before == nil {
+		f.open = true
+		if large := m.largest(name); large != nil && bytes.Compare(f.last, large) >= 0 && f.last != nil {
+			hits, f.open = hits[:n-1], false // all of its data was read
+		} else if large != nil && bytes.Compare(hits[n-1].after, large) <= 0 {
+			hits[n-1].before = after(large)
+		}
+	}
+	if len(hits) > 0 || torn {
+		m.damaged(name, fmt.Sprintf("%d parts of it are damaged", max(len(hits), 1)))
+	}
+	if f.first == nil && len(hits) > 0 && m.largest(name) != nil {
+		return nil // it counts as missing
+	}
+	if len(hits) > 0 && hits[0].after == nil {
+		hits[0].after = m.smallest(name)
+	}
+	m.hits, m.found = append(m.hits, hits...), append(m.found, f)
+	return nil
+}
+
+// smallest returns a key before those that the manifest gives a file, nil if it
+// does not know it.
+func (m *mender) smallest(name string) (small []byte) {
+	if m.manifest == nil {
+		return nil
+	}
+	number, _ := fileNumber(name, ".sst")
+	for _, t := range m.manifest.tables {
+		if t.file == number && (small == nil || bytes.Compare(before(t.smallest), small) < 0) {
+			small = before(t.smallest)
+		}
+	}
+	return small
+}
+
+// after returns the key behind a key.
+func after(key []byte) []byte { return append(bytes.Clone(key), 0) }
+
+// largest returns the last key that the manifest gives a file, nil if it does not
+// know it.
+func (m *mender) largest(name string) (large []byte) {
+	if m.manifest == nil {
+		return nil
+	}
+	number, _ := fileNumber(name, ".sst")
+	for _, t := range m.manifest.tables {
+		if t.file == number && bytes.Compare(t.large, large) > 0 {
+			large = t.large
+		}
+	}
+	return large
+}
+
+// missingTables notes the tables that are in no file, by the manifest: what lies
+// under a name may belong under another.
+func (m *mender) missingTables() {
+	if m.manifest == nil {
+		return
+	}
+	for _, t := range m.manifest.tables {
+		name := fmt.Sprintf("%06d.sst", t.file)
+		if !slices.ContainsFunc(m.found, func(f tableFile) bool { return f.holds(t, name) }) {
+			m.damaged(name, "the table is missing")
+			m.hits = append(m.hits, hit{after: before(t.smallest), before: after(t.large)})
+		}
+	}
+}
+
+// before returns a key before a key, and behind any that is not a part of it.
+func before(key []byte) []byte { return bytes.Clone(key[:max(len(key)-1, 0)]) }
+
+// holds reports whether a file is that of a table, or what is left of it.
+func (f *tableFile) holds(t *tableBounds, name string) bool {
+	inside := f.first == nil || bytes.Compare(f.first, t.smallest) >= 0 && bytes.Compare(f.last, t.large) <= 0
+	if t.part || f.name == name && f.open && f.first != nil {
+		return f.name == name && (t.part || inside)
+	}
+	return f.size == t.size && inside
+}
+
+// readLog reads a log; last is the newest tick of the logs before.
+func (m *mender) readLog(name string, last *uint64, fn func(key, value []byte) error, note bool) error {
+	data, torn, err := m.load(name)
+	if errors.Is(err, errUnsteady) {
+		return err
+	}
+	if err != nil {
+		if note {
+			m.damaged(name, err.Error())
+			m.logHits = append(m.logHits, [2]uint64{*last, 0})
+		}
+		return nil
+	}
+	open, parts := -1, 0
+	_, err = readRecords(data, func(rec []byte, broken bool) error {
+		if broken && note {
+			open, parts = len(m.logHits), parts+1
+			m.logHits = append(m.logHits, [2]uint64{*last, 0})
+		}
+		return readBatch(rec, func(key, value []byte) error {
+			if seq, ok := record.JournalSeq(key); ok {
+				if open >= 0 {
+					m.logHits[open][1], open = seq, -1
+				}
+				*last = max(*last, seq)
+			}
+			return fn(key, value)
+		})
+	})
+	if note && (parts > 0 || torn) {
+		m.damaged(name, fmt.Sprintf("%d parts of it are damaged", max(parts, 1)))
+	}
+	return err
+}
+
+// survey learns from a value what decides about all of them.
+func (m *mender) survey(key, value []byte) error {
+	if len(key) == 0 {
+		return nil
+	}
+	m.report.Records++
+	payload, err := record.Open(key, value)
+	if err != nil {
+		m.report.Refused++
+		if errors.Is(err, record.ErrVersion) && key[0] == record.KindMeta {
+			m.newer = corrupt(err)
+		}
+		return nil
+	}
+	switch key[0] {
+	case record.KindMeta:
+		m.surveyMeta(string(key[1:]), payload)
+	case record.KindJournal:
+		head, err := record.ReadHead(payload)
+		if seq, ok := record.JournalSeq(key); ok && err == nil {
+			m.ticks[seq] = head.At
+			return nil
+		}
+		m.report.Refused++
+	case record.KindTombstone:
+		if t, ok := record.ParseTombstoneKey(key); ok {
+			m.graves[t.ID] = max(m.graves[t.ID], t.Time)
+		}
+	case record.KindHour:
+		if day, _, part, ok := record.ParseChunkKey(key); ok {
+			m.chunkEnd = max(m.chunkEnd, dayStart(day).Add(market.Millis(part+1)*market.Hour))
+		}
+	case record.KindMonth:
+		period, _, _, ok := record.ParseChunkKey(key)
+		if rows, err := record.ReadRows(nil, payload, monthDays); ok && err == nil && len(rows) > 0 {
+			m.dayEnd = max(m.dayEnd, dayStart(period*monthDays+uint32(rows[len(rows)-1].Index)+1))
+		}
+	}
+	return nil
+}
+
+func (m *mender) surveyMeta(name string, payload []byte) {
+	n := func(count int) record.Numbers {
+		values, err := record.ReadNumbers(payload, count)
+		if err != nil {
+			return nil
+		}
+		return values
+	}
+	switch name {
+	case record.MetaEpoch:
+		m.meta.epoch = string(payload)
+	case record.MetaReserved:
+		if v := n(1); v != nil {
+			m.meta.reserved = max(m.meta.reserved, v[0])
+		}
+	case record.MetaAnew:
+		if v := n(1); v != nil {
+			m.meta.anew = max(m.meta.anew, v[0])
+		}
+	case record.MetaBorn:
+		if v := n(1); v != nil && (m.meta.born == 0 || v.Time(0) < m.meta.born) {
+			m.meta.born = v.Time(0)
+		}
+	case record.MetaRoll:
+		if v := n(3); v != nil {
+			r := &m.meta.roll
+			r.hours, r.days, r.seq = max(r.hours, v.Time(0)), max(r.days, v.Time(1)), max(r.seq, v[2])
+		}
+	case record.MetaCoarse:
+		if v := n(2); v != nil {
+			c := &m.meta.coarse
+			if *c == (stretch{}) {
+				*c = stretch{from: v.Time(0), to: v.Time(1)}
+			}
+			c.from, c.to = min(c.from, v.Time(0)), max(c.to, v.Time(1))
+		}
+	case record.MetaState:
+		if v := n(5); v != nil {
+			m.meta.states[v[0]] = stateMark{seq: v[0], at: v.Time(1), position: v[2], tokens: v[3], filed: v.Time(4)}
+		}
+	case record.MetaSet:
+		if set, err := record.ReadStateSet(payload); err == nil {
+			m.meta.sets[set.Seq] = &set
+		}
+	case record.MetaLost:
+		m.meta.lost = joinLost(m.meta.lost, payload)
+	case record.MetaCut:
+		m.meta.cut = joinLost(m.meta.cut, payload)
+	}
+}
+
+func joinLost(list []LostRange, payload []byte) []LostRange {
+	more, err := record.ReadLost(payload)
+	if err == nil {
+		for _, r := range more {
+			list = record.AddLost(list, r)
+		}
+	}
+	return list
+}

@@ -1,0 +1,99 @@
+package sealed
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// What is hit costs its frame: the rest of a file can be read, at its place, and
+// nothing else ever appears.
+func TestReadAllOfDamage(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	keys := mustKeys(t, NewKey())
+	for _, name := range []string{"000007.sst", "000007.log"} {
+		for range 200 {
+			mem := vfs.NewMem()
+			fs := layerOf(t, mem, keys)
+			f, err := fs.Create("d/"+name, vfs.WriteCategoryUnspecified)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []byte
+			frame := tablePlain
+			for range 1 + rng.IntN(9) {
+				p := make([]byte, 1+rng.IntN(6000))
+				for i := range p {
+					p[i] = byte(1 + rng.IntN(255))
+				}
+				want = append(want, p...)
+				if _, err := f.Write(p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(f.Sync(), f.Close()); err != nil {
+				t.Fatal(err)
+			}
+			disk, err := readAll(t, mem, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			loose, err := OpenLoose(mem, "d", keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, torn, err := loose.ReadAll("d/" + name); err != nil || torn || !bytes.Equal(got, want) {
+				t.Fatalf("%s whole: %d of %d bytes, %v, %v", name, len(got), len(want), torn, err)
+			}
+			disk[headerBytes+rng.IntN(len(disk)-headerBytes)] ^= 1 << rng.IntN(8)
+			writeAll(t, mem, name, disk)
+			got, torn, err := loose.ReadAll("d/" + name)
+			if err != nil || !torn {
+				t.Fatalf("%s damaged: %v, %v", name, torn, err)
+			}
+			lost := len(want) - min(len(got), len(want))
+			for i := range min(len(got), len(want)) {
+				switch got[i] {
+				case want[i]:
+				case 0, 0xff:
+					lost++
+				default:
+					t.Fatalf("%s: byte %d is %d, not %d", name, i, got[i], want[i])
+				}
+			}
+			if lost > frame {
+				t.Fatalf("%s: %d bytes are lost", name, lost)
+			}
+		}
+	}
+}
+
+// Files of another store, of no store, or whose beginning is gone, hold nothing.
+func TestReadAllRefuses(t *testing.T) {
+	keys := mustKeys(t, NewKey())
+	mem := vfs.NewMem()
+	fs := layerOf(t, mem, keys)
+	writeAll(t, fs, "000001.sst", []byte("ours"))
+	writeAll(t, fs, "000002.sst", []byte("ours too"))
+	other, err := Open(vfs.NewMem(), "d", keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeAll(t, other.Over(mem), "000003.sst", []byte("theirs"))
+	writeAll(t, mem, "000004.sst", bytes.Repeat([]byte("plain"), 100))
+	loose, err := OpenLoose(mem, "d", keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"000001.sst": "ours", "000002.sst": "ours too", "000003.sst": "", "000004.sst": ""} {
+		if got, _, err := loose.ReadAll("d/" + name); string(got) != want || (err == nil) != (want != "") || err != nil && !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	if none, err := OpenLoose(mem, "d", nil); none != nil || err != nil {
+		t.Errorf("without keys: %v, %v", none, err)
+	}
+}
