@@ -46,6 +46,17 @@ type health struct {
 	opening    atomic.Bool // pebble opens the store
 	stuck      atomic.Bool // and could not
 	held       heldFiles
+	loading    atomic.Bool // until the first write: a start wants all processors
+}
+
+// compactions is how many pebble may run side by side. While a start loads the
+// windows, a usual backlog (what the log held, above all) can wait; where tables
+// pile up pebble adds one to the lower bound.
+func (h *health) compactions() (lower, upper int) {
+	if h.loading.Load() {
+		return 0, 1
+	}
+	return 1, 1
 }
 
 // err returns the failure after which nothing may be written, or nil.
@@ -174,7 +185,7 @@ func pebbleOptions(o *Options, h *health, cache *pebble.Cache, layer *sealed.Lay
 		MaxOpenFiles:                256,
 		Logger:                      h,
 		EventListener:               &pebble.EventListener{BackgroundError: h.backgroundError, DataCorruption: h.corrupted},
-		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 1 },
+		CompactionConcurrencyRange:  h.compactions,
 		FlushDelayDeleteRange:       10 * time.Second,
 	}
 	for i := range p.Levels {

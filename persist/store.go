@@ -186,6 +186,7 @@ func newStore(o Options, lock io.Closer, readOnly bool) *Store {
 	s.h = &health{log: o.Logger, onFatal: o.Fatal, onFull: o.DiskFull, space: s.space, closing: make(chan struct{}), dead: make(chan struct{})}
 	s.space.open()
 	s.open.accs = map[market.ID]*record.Acc{}
+	s.h.loading.Store(true)
 	s.life, s.die = context.WithCancel(context.Background())
 	return s
 }
@@ -333,6 +334,7 @@ func (s *Store) writable() error {
 	case s.readOnly:
 		return ErrReadOnly
 	}
+	s.h.loading.Store(false)
 	return s.h.err()
 }
 

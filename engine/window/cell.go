@@ -35,15 +35,17 @@ func roundCell(s Sample) cell {
 }
 
 // retain rounds to float32; what is no value, or does not fit, becomes NaN.
-func retain(f float64) float32 {
-	v := float32(f)
-	if !(v >= 0) || v > math.MaxFloat32 {
-		return float32(math.NaN())
-	}
-	if v == 0 {
+func retain(f float64) float32 { return retained(float32(f)) }
+
+// retained is retain for what is rounded already.
+func retained(v float32) float32 {
+	switch {
+	case v > 0 && v <= math.MaxFloat32:
+		return v
+	case v == 0:
 		return 0 // not −0: the sign bits of entries are not the values'
 	}
-	return v
+	return float32(math.NaN())
 }
 
 // moves reports that the cell counts for trends.

@@ -142,16 +142,14 @@ func (w *Window) fill(closed []market.Cell) error {
 	limit, end, last := w.open.t/minute-fineBuckets, w.open.t/hour*hour, int64(0)
 	w.reserve(closed, limit)
 	for i := range closed {
-		c := roundCell(Sample{
-			Time: closed[i].Time, Price: float64(closed[i].Price),
-			Volume: float64(closed[i].Volume), Velocity: float64(closed[i].Velocity),
-		})
-		m := c.t / minute
+		m := &closed[i]
+		c := cell{t: int64(m.Time), price: retained(m.Price), volume: retained(m.Volume), veloc: retained(m.Velocity)}
+		bucket := c.t / minute
 		switch {
-		case c.t <= 0 || c.t >= end || c.t <= last || m > limit && m == last/minute:
+		case c.t <= 0 || c.t >= end || c.t <= last || bucket > limit && bucket == last/minute:
 			return fmt.Errorf("cannot restore a sample of %d after %d, before the hour %d: %w", c.t, last, end, ErrCells)
-		case m > limit:
-			w.fine.push(&c, m)
+		case bucket > limit:
+			w.fine.push(&c, bucket)
 		case c.t > w.open.t-span:
 			w.store(&c)
 		}

@@ -289,3 +289,37 @@ func FuzzDecoders(f *testing.F) {
 		_, _ = h.Rows()
 	})
 }
+
+// Cells of any differences come back, and no payload that was cut does.
+func TestCellsOfAnySize(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 2000 {
+		var cells []market.Cell
+		at := market.Time(0)
+		for range rng.IntN(70) {
+			at += market.Time(rng.Int64N(1 << rng.IntN(40)))
+			value := func() float32 { return math.Float32frombits(rng.Uint32() >> rng.IntN(32)) }
+			cells = append(cells, market.Cell{Time: at, Price: value(), Volume: value(), Velocity: value()})
+		}
+		b := AppendCells(nil, 77, cells)
+		got, err := ReadCells(nil, 77, b)
+		if err != nil || len(got) != len(cells) {
+			t.Fatalf("%d of %d cells, %v", len(got), len(cells), err)
+		}
+		for i, c := range cells {
+			g := got[i]
+			same := func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }
+			if g.Time != c.Time || !same(g.Price, c.Price) || !same(g.Volume, c.Volume) || !same(g.Velocity, c.Velocity) {
+				t.Fatalf("cell %d: %v, want %v", i, g, c)
+			}
+		}
+		if len(cells) > 0 {
+			if cut, err := ReadCells(nil, 77, b[:len(b)-1-rng.IntN(len(b)-1)]); err == nil {
+				t.Fatalf("cut, and %d cells", len(cut))
+			}
+			if more, err := ReadCells(nil, 77, append(b, 1)); err == nil {
+				t.Fatalf("a byte too many, and %d cells", len(more))
+			}
+		}
+	}
+}
