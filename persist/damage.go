@@ -3,6 +3,7 @@ package persist
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -111,6 +112,29 @@ type heldFiles struct {
 	fs    vfs.FS
 	files []string
 	over  bool
+	lock  io.Closer // of the store's folder
+}
+
+// release lets go of the folder's lock although pebble, which cannot be closed any
+// more, does not.
+func (h *heldFiles) release() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lock == nil {
+		return nil
+	}
+	return h.lock.Close()
+}
+
+// onceCloser closes once, whoever asks.
+type onceCloser struct {
+	io.Closer
+	once sync.Once
+}
+
+func (c *onceCloser) Close() (err error) {
+	c.once.Do(func() { err = c.Closer.Close() })
+	return err
 }
 
 // letGo removes what was held, once the store is known to be sound.
@@ -144,6 +168,19 @@ func (k keeping) Remove(name string) error {
 		}
 	}
 	return k.FS.Remove(name)
+}
+
+// Lock implements vfs.FS.
+func (k keeping) Lock(name string) (io.Closer, error) {
+	lock, err := k.FS.Lock(name)
+	if err != nil {
+		return nil, err
+	}
+	k.held.mu.Lock()
+	defer k.held.mu.Unlock()
+	once := &onceCloser{Closer: lock}
+	k.held.lock = once
+	return once, nil
 }
 
 // Unwrap implements vfs.FS.

@@ -119,7 +119,9 @@ func (m *mender) close() error {
 		return nil
 	}
 	err := m.batch.Close()
-	if !m.h.parked.Load() {
+	if m.h.parked.Load() {
+		err = errors.Join(err, m.h.held.release())
+	} else {
 		err = errors.Join(err, m.h.guard(m.db.Close))
 	}
 	close(m.h.closing)

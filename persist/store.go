@@ -314,7 +314,9 @@ func (s *Store) close() error {
 	}
 	// A parked goroutine may hold pebble's locks: closing would wait for ever,
 	// and the process is about to end.
-	if s.db != nil && !s.h.parked.Load() {
+	if s.h.parked.Load() {
+		err = errors.Join(err, s.h.held.release())
+	} else if s.db != nil {
 		err = errors.Join(err, s.db.Close())
 	}
 	if s.cache != nil {

@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"bytes"
+	"crypto/cipher"
 	"errors"
 	"io"
 
@@ -51,36 +52,51 @@ func (s *Loose) ReadAll(path string) (data []byte, torn bool, err error) {
 		return nil, true, err
 	}
 	name := s.PathBase(path)
-	kind := kindOf(name)
-	switch kind {
-	case kindPlain:
+	h, what := parseHeader(disk[:min(len(disk), headerBytes)])
+	switch {
+	case kindOf(name) == kindPlain, what == looksPlain && s.l.keys.plain:
 		return disk, torn, nil
-	case kindTable, kindStream:
-	case kindSlots:
+	case name == markName && (what != looksSealed || h.kind == kindSlots):
 		data = make([]byte, len(disk))
 		_, err = (&slotFile{File: f, l: s.l, name: name}).ReadAt(data, 0)
 		return data, torn || err != nil && !errors.Is(err, io.EOF), nil
-	}
-	h, what := parseHeader(disk[:min(len(disk), headerBytes)])
-	switch {
-	case what == looksPlain && s.l.keys.plain:
-		return disk, torn, nil
-	case what == looksTorn && kind == kindStream:
+	case what == looksTorn && kindOf(name) == kindStream:
 		return nil, torn, nil
 	case what != looksSealed:
 		return nil, true, damaged(name, "has no beginning that can be read")
 	}
-	aead, err := s.l.openHeader(disk[:headerBytes], &h, name)
-	if err != nil {
+	aead, err := s.cipher(disk[:headerBytes], &h, path)
+	switch {
+	case err != nil:
 		return nil, true, err
-	}
-	if kind == kindTable {
+	case h.kind == kindTable:
 		data, torn = salvageTable(&tableReader{name: name, aead: aead}, disk[headerBytes:])
 		return data, torn, nil
+	case h.kind == kindStream:
+		r := &streamReader{name: name, aead: aead}
+		data, torn = r.salvage(disk[headerBytes:], torn)
+		return data, torn, nil
 	}
-	r := &streamReader{name: name, aead: aead}
-	data, torn = r.salvage(disk[headerBytes:], torn)
-	return data, torn, nil
+	return nil, true, damaged(name, "is what belongs into %s", markName)
+}
+
+// cipher finds out under which name of the folder a file was written: somebody may
+// have mixed them up.
+func (s *Loose) cipher(head []byte, h *header, path string) (cipher.AEAD, error) {
+	aead, err := s.l.openHeader(head, h, s.PathBase(path))
+	if err == nil || !errors.Is(err, ErrDamaged) {
+		return aead, err
+	}
+	names, listErr := s.List(s.PathDir(path))
+	for _, name := range names {
+		if kindOf(name) != h.kind {
+			continue
+		}
+		if aead, err := s.l.openHeader(head, h, name); err == nil {
+			return aead, nil
+		}
+	}
+	return nil, errors.Join(err, listErr)
 }
 
 // readLoose reads a file as far as the disk gives it.

@@ -97,3 +97,38 @@ func TestReadAllRefuses(t *testing.T) {
 		t.Errorf("without keys: %v, %v", none, err)
 	}
 }
+
+// Files that were mixed up are read by what they are.
+func TestReadAllOfSwapped(t *testing.T) {
+	keys := mustKeys(t, NewKey())
+	mem := vfs.NewMem()
+	fs := layerOf(t, mem, keys)
+	for _, name := range []string{"000001.sst", "000002.sst", "000003.log", "MANIFEST-000004"} {
+		writeAll(t, fs, name, []byte(name))
+	}
+	swap := func(a, b string) {
+		t.Helper()
+		x, err := readAll(t, mem, a)
+		y, other := readAll(t, mem, b)
+		if err := errors.Join(err, other); err != nil {
+			t.Fatal(err)
+		}
+		writeAll(t, mem, a, y)
+		writeAll(t, mem, b, x)
+		loose, err := OpenLoose(mem, "d", keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{a, b} {
+			got, torn, err := loose.ReadAll("d/" + name)
+			if want := a + b; err != nil || torn || string(got)+name != want && name+string(got) != want {
+				t.Errorf("%s: %q, %v, %v", name, got, torn, err)
+			}
+		}
+		writeAll(t, mem, a, x)
+		writeAll(t, mem, b, y)
+	}
+	swap("000001.sst", "000002.sst")
+	swap("000001.sst", "000003.log")
+	swap("MANIFEST-000004", "000003.log")
+}
