@@ -160,6 +160,10 @@ func (m *mender) install() error {
 		return err
 	}
 	m.report.Folder = o.FS.PathBase(aside)
+	if old := readMended(o); old != nil { // what was lost before is no less so
+		m.report.LostSeqs = append(old.LostSeqs, m.report.LostSeqs...)
+		m.report.Lost = append(old.Lost, m.report.Lost...)
+	}
 	text, err := json.MarshalIndent(m.report, "", "\t")
 	if err != nil {
 		return fmt.Errorf("BUG: a report: %w", err)

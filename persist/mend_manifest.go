@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -201,7 +202,26 @@ func trouble(fs vfs.FS, dir string) error {
 			return nil
 		}
 	}
+	if m.halfOpened(names) {
+		return nil
+	}
 	return fmt.Errorf("%w: the log %06d is missing", ErrCorrupt, m.log)
+}
+
+// halfOpened reports whether an opening was cut short after it had put all that
+// logs held into tables, in a manifest of its own, and before it made a log. The
+// options file comes behind the log, so there is none of that opening.
+func (m *manifest) halfOpened(names []string) bool {
+	number := func(name, prefix string) uint64 {
+		digits, ok := strings.CutPrefix(name, prefix)
+		n, err := strconv.ParseUint(digits, 10, 64)
+		if !ok || err != nil {
+			return 0
+		}
+		return n
+	}
+	opened := slices.ContainsFunc(names, func(name string) bool { return number(name, "OPTIONS-") > m.log })
+	return number(m.name, manifestPrefix) > m.log && !opened
 }
 
 // begun reports whether a folder holds what only a store of pebble has.
