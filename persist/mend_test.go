@@ -269,3 +269,38 @@ func TestDamageWhileServing(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A start that is to stop does so for every damage that another would mend, as
+// often as it is tried, and takes nothing from the mending after it.
+func TestStopOnDamage(t *testing.T) {
+	base, w := flipBase(t, true, nil)
+	logs := slices.DeleteFunc(filesOf(t, base, w.o.Dir), func(name string) bool {
+		return !strings.HasSuffix(name, ".log") || len(contentsOf(t, base, name)) == 0
+	})
+	name := slices.Max(logs)
+	b := contentsOf(t, base, name)
+	b[len(b)-len(b)%blockBytes/2-1] ^= 1 // to pebble the end of the log, to a mending not
+	mended := func(stops int) Recovery {
+		t.Helper()
+		mem := base.CrashClone(vfs.CrashCloneCfg{})
+		rewrite(t, mem, name, b)
+		o := w.o
+		o.FS, o.OnDamage = mem, StopOnDamage
+		for range stops {
+			if _, err := Open(o); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("Open to stop on damage: %v", err)
+			}
+		}
+		if n := asides(t, mem, &o); n != 0 {
+			t.Fatalf("%d stores set aside", n)
+		}
+		o.OnDamage = Mend
+		s := mustOpen(t, o)
+		defer func() { _ = s.Close() }()
+		return s.Recovery()
+	}
+	now, later := mended(0), mended(3)
+	if now.Mended == nil || later.Mended == nil || now.DurableSeq != later.DurableSeq || !slices.Equal(now.Mended.LostSeqs, later.Mended.LostSeqs) {
+		t.Fatalf("at once %+v, after stops %+v", now.Mended, later.Mended)
+	}
+}

@@ -155,7 +155,7 @@ func begin(o Options, lock io.Closer, readOnly bool) (*Store, error) {
 		}
 	}
 	s := newStore(o, lock, readOnly)
-	s.strict = mendIt
+	s.strict = !readOnly
 	err := s.start()
 	if err == nil {
 		s.h.letGo()
