@@ -272,6 +272,36 @@ func TestRestoreReplaces(t *testing.T) {
 	}
 }
 
+// A backup is restored above all where the lineage is damaged, whatever cannot be
+// read of it.
+func TestRestoreReplacesDamage(t *testing.T) {
+	mem := vfs.NewMem()
+	w := newWalk(t, 8, testOptions(mem), 3)
+	w.append(market.Second)
+	b := mustBackup(t, w.s)
+	if err := errors.Join(w.s.db.Flush(), w.s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range filesOf(t, mem, "/data/live") {
+		if strings.HasSuffix(name, ".sst") {
+			data := contentsOf(t, mem, name)
+			data[100] ^= 1 // in the first block
+			rewrite(t, mem, name, data)
+		}
+	}
+	if rep := mustVerify(t, mem, "/data/live"); rep.Sound() || strings.Contains(fmt.Sprint(rep.Faults), "BUG") {
+		t.Fatalf("damaged: %+v", rep.Faults)
+	}
+	w.o.Fresh = true
+	r, err := Restore(t.Context(), b.Dir, w.o, Checks{})
+	if err != nil || r.Aside == "" {
+		t.Fatalf("restored %+v, %v", r, err)
+	}
+	if rep := mustVerify(t, mem, "/data/live"); !rep.Sound() || rep.Epoch != r.Epoch {
+		t.Errorf("restored: %+v", rep)
+	}
+}
+
 func TestPrune(t *testing.T) {
 	mem := vfs.NewMem()
 	now := time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC)

@@ -128,7 +128,8 @@ func openStill(files vfs.FS, dir string, layer *sealed.Layer) (db *pebble.DB, er
 			db, err = nil, fmt.Errorf("%w: %v", ErrCorrupt, r)
 		}
 	}()
-	return pebble.Open(dir, &pebble.Options{FS: layer.Over(still{files}), ReadOnly: true, ErrorIfNotExists: true, Logger: quiet{}})
+	listener := &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}} // whoever reads gets the error; pebble itself would bring down the process
+	return pebble.Open(dir, &pebble.Options{FS: layer.Over(still{files}), ReadOnly: true, ErrorIfNotExists: true, Logger: quiet{}, EventListener: listener})
 }
 
 // verifier walks one store.
