@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -219,6 +220,24 @@ func TestImportRefuses(t *testing.T) {
 	f(exitTemporary, "stop its server first", file, "-g", "1h")
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An import mends nothing where a start may not.
+func TestImportStopsOnDamage(t *testing.T) {
+	data := smallStore(t)
+	lines := strings.SplitAfter(exported(t, "--data", data, "-g", "1h", "--format", "csv"), "\n")
+	_, row, _ := strings.Cut(lines[1], ",")
+	file := write(t, "history.csv", lines[0]+"999999,"+row) // a token that is not there yet
+	if err := os.WriteFile(filepath.Join(data, "small", "DAMAGED"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := maps.Clone(keepAll)
+	env["VELOCIMETER_STORE_ON_DAMAGE"] = "stop"
+	before := pictureOf(t, data)
+	o := runApp(t.Context(), env, "import", file, "--data", data, "-g", "1h", "--conflicts", "replace")
+	if o.code != exitIO || !strings.Contains(o.stderr, "store.on_damage=mend") || !samePicture(before, pictureOf(t, data)) {
+		t.Errorf("exit %d, %s", o.code, o.stderr)
 	}
 }
 

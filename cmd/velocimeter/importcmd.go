@@ -99,6 +99,7 @@ func (a *app) importFile(ctx context.Context, c *config.Loaded, j *importJob) er
 	defer src.close()
 	m := &intake{job: j, src: src, stderr: a.stderr, options: persist.Options{
 		Dir: c.Data, Lineage: j.lineage, Logger: a.logger(c.Log), Retention: retention(c.Store), MinFreeBytes: c.Store.MinFree, Keys: c.StoreKeys,
+		OnDamage: onDamage(c.Store.OnDamage),
 	}}
 	if err := m.survey(ctx); err != nil {
 		return err

@@ -168,7 +168,7 @@ func storeSettings() []Setting {
 			set: size(func(c *Config) *int64 { return &c.Store.Ballast }, 0, 1<<40),
 		},
 		{
-			Path: "store.on_damage", Default: "mend", Used: Serve, Help: "what a start does about a damaged store: mend (keep it aside, go on with all that can be read) or stop (exit 74)",
+			Path: "store.on_damage", Default: "mend", Used: Serve | ImportFile, Help: "what a start, or an import, does about a damaged store: mend (keep it aside, go on with all that can be read) or stop (exit 74)",
 			set: choice(func(c *Config) *string { return &c.Store.OnDamage }, "mend", "stop"),
 		},
 		{
