@@ -150,6 +150,7 @@ func (m *mender) build() (err error) {
 	if err := m.flush(0); err != nil {
 		return err
 	}
+	m.report.State = m.stateIsWhole()
 	if err := m.h.guard(m.db.Flush); err != nil {
 		return fmt.Errorf("%w: cannot write %q: %w", errTarget, m.target, err)
 	}
@@ -157,6 +158,21 @@ func (m *mender) build() (err error) {
 		return fmt.Errorf("%w: %w", errTarget, err)
 	}
 	return nil
+}
+
+// stateIsWhole reports whether the new store has all of a saved state.
+func (m *mender) stateIsWhole() bool {
+	if m.set == nil {
+		return false
+	}
+	keys := [][]byte{{record.KindEngine}}
+	for id := range m.set.Tokens {
+		keys = append(keys, record.StateKey(id))
+	}
+	return !slices.ContainsFunc(keys, func(key []byte) bool {
+		_, closer, err := m.db.Get(key)
+		return err != nil || closer.Close() != nil
+	})
 }
 
 // failure says why what was written cannot be relied upon.

@@ -300,7 +300,47 @@ func TestStopOnDamage(t *testing.T) {
 		return s.Recovery()
 	}
 	now, later := mended(0), mended(3)
+	if !now.Mended.State || now.StateDamaged {
+		t.Errorf("the state, of which nothing is damaged: %+v", now.Mended)
+	}
 	if now.Mended == nil || later.Mended == nil || now.DurableSeq != later.DurableSeq || !slices.Equal(now.Mended.LostSeqs, later.Mended.LostSeqs) {
 		t.Fatalf("at once %+v, after stops %+v", now.Mended, later.Mended)
+	}
+}
+
+// A file that is missing is damage too, where the store needs it.
+func TestMissingFileIsDamage(t *testing.T) {
+	base, w := flipBase(t, true, nil)
+	missed := 0
+	for _, name := range filesOf(t, base, w.o.Dir) {
+		if !strings.HasSuffix(name, ".sst") && !strings.Contains(name, "/MANIFEST") {
+			continue
+		}
+		without := func(on OnDamage) (o Options) {
+			o = w.o
+			o.FS, o.OnDamage = base.CrashClone(vfs.CrashCloneCfg{}), on
+			if err := o.FS.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+			return o
+		}
+		s := mustOpen(t, without(Mend))
+		needed := s.Recovery().Mended != nil
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !needed {
+			continue // pebble was about to remove it
+		}
+		missed++
+		if _, err := Open(without(StopOnDamage)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("Open without %s: %v", name, err)
+		}
+		if _, err := OpenReadOnly(without(StopOnDamage)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("OpenReadOnly without %s: %v", name, err)
+		}
+	}
+	if missed < 2 {
+		t.Errorf("%d files were missed", missed)
 	}
 }

@@ -162,7 +162,12 @@ func begin(o Options, lock io.Closer, readOnly bool) (*Store, error) {
 		return s, nil
 	}
 	err = errors.Join(err, s.close())
-	if !mendIt || !mendable(err) {
+	switch {
+	case !mendable(err):
+		return nil, err
+	case !mendIt && !errors.Is(err, ErrCorrupt): // of a file that is missing, say
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case !mendIt:
 		return nil, err
 	}
 	if err := mend(&o, err); err != nil {
