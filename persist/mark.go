@@ -33,10 +33,11 @@ type promise struct {
 
 // marker writes promises. It belongs to the writer.
 type marker struct {
-	fs   vfs.FS
-	path string
-	file vfs.File
-	last promise
+	fs    vfs.FS
+	path  string
+	file  vfs.File
+	last  promise
+	empty bool // the file was there, without anything in it
 }
 
 // openMarker opens or makes the mark in a store's folder and returns what it says;
@@ -44,6 +45,7 @@ type marker struct {
 // marker works all the same. A reader makes none: m is nil then.
 func openMarker(fs vfs.FS, dir string, readOnly bool) (m *marker, known bool, err error) {
 	path := fs.PathJoin(dir, markFile)
+	_, absent := fs.Stat(path)
 	f, err := openMarkFile(fs, path, readOnly)
 	if readOnly && errors.Is(err, os.ErrNotExist) {
 		return nil, false, nil
@@ -67,6 +69,7 @@ func openMarker(fs vfs.FS, dir string, readOnly bool) (m *marker, known bool, er
 	if !known && n > 0 {
 		return m, false, fmt.Errorf("%w: %q says nothing that can be read", ErrCorrupt, path)
 	}
+	m.empty = absent == nil && n == 0
 	return m, known, nil
 }
 
@@ -146,6 +149,11 @@ func (s *Store) openMark(dir string) error {
 // have stopped in order.
 func (s *Store) checkPromise() (clean bool) {
 	p := s.before
+	if p == nil && s.mark != nil && s.mark.empty && s.reserved > 0 { // the mark is written before a seq is reserved
+		s.broken = fmt.Errorf("%w: %q is empty", ErrCorrupt, s.mark.path)
+		s.damaged([]byte(markFile), s.broken)
+		return false
+	}
 	if p == nil {
 		return true // an older program made the store, or it is a copy
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // damagedBase returns a store with a damaged log and what it held.
@@ -342,5 +343,29 @@ func TestMissingFileIsDamage(t *testing.T) {
 	}
 	if missed < 2 {
 		t.Errorf("%d files were missed", missed)
+	}
+}
+
+// A mark that lost its contents is not one that was never there: seqs could be
+// used twice.
+func TestEmptyMark(t *testing.T) {
+	for _, keys := range []*sealed.Keys{nil, testKeys(t, true)} {
+		base, w := flipBase(t, true, keys)
+		mem := base.CrashClone(vfs.CrashCloneCfg{})
+		rewrite(t, mem, mem.PathJoin(w.o.Dir, w.o.Lineage, markFile), nil)
+		o := w.o
+		o.FS, o.OnDamage = mem, StopOnDamage
+		if _, err := Open(o); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("Open with an empty mark: %v", err)
+		}
+		o.OnDamage = Mend
+		s := mustOpen(t, o)
+		rec := s.Recovery()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if rec.Mended == nil || rec.NextSeq <= w.model.last() {
+			t.Errorf("next seq %d after %d, %+v", rec.NextSeq, w.model.last(), rec.Mended)
+		}
 	}
 }

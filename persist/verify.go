@@ -152,6 +152,7 @@ type verifier struct {
 	set      *record.StateSet // what belongs to it; nil in stores of before there was one
 	reserved uint64
 	clean    uint64  // noClean without a clean stop
+	unmarked bool    // MARK is there and empty
 	before   promise // of the process that wrote the store; zero where nothing is known
 	rolled   roll
 	minutes  []minuteSpan // closed, ascending

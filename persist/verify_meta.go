@@ -260,6 +260,7 @@ func (v *verifier) promised() {
 	if known {
 		v.before = m.last
 	}
+	v.unmarked = m.empty
 	_ = m.file.Close() // it was only read
 }
 
@@ -276,6 +277,9 @@ func (v *verifier) ends() {
 	}
 	if v.before.durable > v.rep.newest {
 		v.rep.add(Fault{Kind: "file", Key: markFile, From: v.rep.newest + 1, To: v.before.durable, What: "ticks were durable and are missing"})
+	}
+	if v.unmarked && v.reserved > 0 {
+		v.rep.add(Fault{Kind: "file", Key: markFile, What: "is empty: what was durable and reserved cannot be told"})
 	}
 	v.reserved = max(v.reserved, v.before.reserved)
 	check(v.newest <= v.reserved, record.MetaReserved, "seq %d was used, reserved are those up to %d", v.newest, v.reserved)
