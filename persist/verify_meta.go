@@ -275,7 +275,7 @@ func (v *verifier) ends() {
 			v.fault(record.MetaKey(name), "%s", fmt.Sprintf(format, args...))
 		}
 	}
-	if v.before.durable > v.rep.newest {
+	if v.before.durable > v.rep.newest && !follows(v.rep.Holes, v.rep.newest, v.before.durable+1) { // a mending told of those
 		v.rep.add(Fault{Kind: "file", Key: markFile, From: v.rep.newest + 1, To: v.before.durable, What: "ticks were durable and are missing"})
 	}
 	if v.unmarked && v.reserved > 0 {

@@ -371,3 +371,44 @@ func flip(t testing.TB, fs vfs.FS, name, data string, at int, bit byte) (restore
 		}
 	}
 }
+
+// What a mending told to be lost is no fault, though it was durable once.
+func TestVerifyAfterLoss(t *testing.T) {
+	w := newWalk(t, 5, testOptions(vfs.NewMem()), 3)
+	for range 22 {
+		w.append(market.Second)
+	}
+	w.commit()
+	if err := w.s.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	w.open() // from here on what follows tick 22 is lost
+	if err := w.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lost := mustVerify(t, w.o.FS, "/data/live").Holes[0]
+	promised := func(durable uint64) *Report {
+		m, _, err := openMarker(w.o.FS, "/data/live", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(m.write(durable, lost.To+9, false), m.file.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return mustVerify(t, w.o.FS, "/data/live")
+	}
+	if rep := promised(lost.To); !rep.Sound() {
+		t.Errorf("known to be lost: %+v", rep.Faults)
+	}
+	if rep := promised(lost.To + 1); rep.Sound() {
+		t.Error("a durable tick is missing, and nothing is said")
+	}
+	for _, at := range []struct {
+		from, to uint64
+		want     bool
+	}{{3, 5, false}, {4, 5, false}, {5, 6, true}, {5, 5, false}, {6, 9, false}} {
+		if got := holeWithin([]LostRange{{From: 5, To: 7}}, at.from, at.to); got != at.want {
+			t.Errorf("a hole within %d and %d: %v", at.from, at.to, got)
+		}
+	}
+}

@@ -124,12 +124,18 @@ func (w *tickWalk) read(key, payload []byte) (head *record.Head, good bool) {
 	return head, true
 }
 
+// holeWithin reports whether ticks are lost between two seqs: the one that closed
+// the minute of the first may be among them.
+func holeWithin(holes []LostRange, from, to uint64) bool {
+	return slices.ContainsFunc(holes, func(r LostRange) bool { return r.From >= from && r.From < to })
+}
+
 // add takes a tick's samples into the minute that it belongs to.
 func (w *tickWalk) add(seq uint64, head *record.Head, good bool) {
 	v := w.v
 	w.finish(seq)
 	inMinute := w.minute < len(v.minutes) && seq >= v.minutes[w.minute].first
-	if w.minute > 0 && !inMinute && w.minute < len(v.minutes) {
+	if w.minute > 0 && !inMinute && w.minute < len(v.minutes) && !holeWithin(v.rep.Holes, seq, v.minutes[w.minute].first) {
 		v.fault(record.JournalKey(seq), "belongs to no closed minute, later ones do")
 	}
 	if !good {
