@@ -59,9 +59,10 @@ func (m *mender) findHoles() {
 	}
 	newest := seqs[len(seqs)-1]
 	since := m.ticks[newest].Add(-m.o.Retention.Ticks)
+	all := m.state.seq > 0 || follows(m.meta.lost, 0, seqs[0]) // where nothing was ever saved, a start needs every tick
 	for i, seq := range seqs[1:] {
 		last := seqs[i]
-		if (m.ticks[last] >= since || m.state.seq > 0 && last > m.state.seq) && !follows(m.meta.lost, last, seq) {
+		if (m.ticks[last] >= since || all && last > m.state.seq) && !follows(m.meta.lost, last, seq) {
 			m.lose(last, seq-1)
 		}
 	}

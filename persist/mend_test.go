@@ -369,3 +369,32 @@ func TestEmptyMark(t *testing.T) {
 		}
 	}
 }
+
+// Where no state was ever saved, a start goes on from the first tick, over
+// whatever a mending lacks, however old.
+func TestMendBeforeFirstState(t *testing.T) {
+	mem := vfs.NewMem()
+	w := newWalk(t, 7, testOptions(mem), 6)
+	for range 300 {
+		w.append(2 * market.Minute)
+	}
+	w.commit()
+	if err := errors.Join(w.s.db.Flush(), w.s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range filesOf(t, mem, w.o.Dir) {
+		if b := contentsOf(t, mem, name); strings.HasSuffix(name, ".sst") && len(b) > 4*blockBytes {
+			b[len(b)/2] ^= 1 // among the ticks
+			rewrite(t, mem, name, b)
+		}
+	}
+	rewrite(t, mem, mem.PathJoin(w.o.Dir, w.o.Lineage, damageFile), nil)
+	s := mustOpen(t, w.o)
+	rec := s.Recovery()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if rec.Mended == nil || len(rec.Mended.LostSeqs) == 0 || rec.DurableSeq != 300 || len(rec.Damage) > 0 {
+		t.Errorf("durable up to %d, %+v, %+v", rec.DurableSeq, rec.Damage, rec.Mended)
+	}
+}
