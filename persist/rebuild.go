@@ -100,20 +100,21 @@ func (s *Store) NewCells() *Cells {
 
 // Of returns what is stored of a token's window before an instant, oldest first,
 // valid until the next call: the samples of closed hours, and for the hour that
-// was open in the state what the rows of its minutes closed with. Damaged samples
-// are left out.
-func (c *Cells) Of(id market.ID, before market.Time) ([]market.Cell, error) {
-	cells, err := c.stored(id)
+// was open in the state, and others of which no cells are there, what the rows of
+// their minutes closed with: from the instant fresh on no sample is stored as a
+// cell. Damaged samples are left out.
+func (c *Cells) Of(id market.ID, before market.Time) (cells []market.Cell, fresh market.Time, err error) {
+	cells, err = c.stored(id)
 	from := max(record.Floor(before.Add(-fineBack), market.Hour), 0)
 	if n := len(cells); n > 0 {
 		from = max(from, record.Floor(cells[n-1].Time, market.Hour).Add(market.Hour))
 	}
 	if c.cells = cells; err != nil || from >= before {
-		return cells, err
+		return cells, from, err
 	}
 	p := past{ctx: context.Background(), db: c.snap, id: id, durable: mark{seq: c.s.appended, at: c.s.at}, cutOff: c.s.cutOff, oldest: from}
 	if err := p.readRoll(); err != nil {
-		return cells, err
+		return cells, from, err
 	}
 	err = p.stream(market.Granularity1m, from, min(before, p.durable.at+1), func(t market.Time, r *record.Row) error {
 		if r.Flags&keptOut == 0 {
@@ -125,7 +126,7 @@ func (c *Cells) Of(id market.ID, before market.Time) ([]market.Cell, error) {
 		return nil
 	})
 	c.cells = cells
-	return cells, err
+	return cells, from, err
 }
 
 // stored returns the samples of closed hours, as fine as they are kept.

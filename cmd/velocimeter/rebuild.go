@@ -70,15 +70,15 @@ func (r *rebuilder) has(id market.ID) bool {
 }
 
 // past returns a token's samples. A failure costs the samples, not the start.
-func (r *rebuilder) past(id market.ID, before market.Time) []market.Cell {
+func (r *rebuilder) past(id market.ID, before market.Time) ([]market.Cell, market.Time) {
 	if r.has(id) {
-		return nil // retired since, and now another
+		return nil, 0 // retired since, and now another
 	}
-	cells, err := r.cells.Of(id, before)
+	cells, fresh, err := r.cells.Of(id, before)
 	if err != nil && r.failed == nil {
 		r.failed = err
 	}
-	return cells
+	return cells, fresh
 }
 
 // end wakes nobody: tokens without a tick wait for their next quote.

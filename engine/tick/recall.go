@@ -7,9 +7,10 @@ import (
 
 // Recall is how tokens come back without their states. Until Recalled every
 // token that a replayed quote makes gets the samples that past returns of its
-// time before the quote, oldest first; nil for none. It is asked once a token, and not for one that
+// time before the quote, oldest first, nil for none, and from when on they are not
+// stored as hours of a window. It is asked once a token, and not for one that
 // was retired during the replay: samples of a former life are not its own.
-func (m *Machine) Recall(past func(id market.ID, before market.Time) []market.Cell) {
+func (m *Machine) Recall(past func(id market.ID, before market.Time) (cells []market.Cell, fresh market.Time)) {
 	for _, s := range m.Shards {
 		s.past, s.retired = past, map[market.ID]struct{}{}
 	}
@@ -25,7 +26,8 @@ func (m *Machine) Recalled(ids []market.ID) (waiting int) {
 			continue
 		}
 		t := token.NewWith(id, s.cfg)
-		if t.Refill(s.past(id, maxTime), maxTime); t.Window().Now() > 0 {
+		cells, fresh := s.past(id, maxTime)
+		if t.Refill(cells, maxTime, fresh); t.Window().Now() > 0 {
 			if s.asleep == nil {
 				s.asleep = map[market.ID]*token.Token{}
 			}
@@ -67,7 +69,8 @@ func (s *Shard) newborn(q *market.Quote) *token.Token {
 	t := token.NewWith(q.ID, s.cfg)
 	if _, gone := s.retired[q.ID]; s.past != nil && !gone {
 		at := t.TimeOf(q, &s.env)
-		t.Refill(s.past(q.ID, at), at)
+		cells, fresh := s.past(q.ID, at)
+		t.Refill(cells, at, fresh)
 	}
 	return t
 }

@@ -47,7 +47,7 @@ type Shard struct {
 	indexShared bool
 
 	// What a start without states goes by, see Recall.
-	past    func(market.ID, market.Time) []market.Cell
+	past    func(id market.ID, before market.Time) (cells []market.Cell, fresh market.Time) // see Machine.Recall
 	retired map[market.ID]struct{}
 	asleep  map[market.ID]*token.Token // windows without anything to show
 

@@ -13,8 +13,9 @@ import (
 // the minute of before and later ones are left out, and so are those that come in
 // no order. Its window is then that of a token which saw nothing else, with the
 // precision that is kept, and the step rules know these samples; what else the
-// rules of quality remember begins anew. No hour is dirty: what was given is stored.
-func (t *Token) Refill(cells []market.Cell, before market.Time) {
+// rules of quality remember begins anew. Closed hours from fresh on are dirty: the
+// others are stored.
+func (t *Token) Refill(cells []market.Cell, before, fresh market.Time) {
 	end := before - before%market.Time(market.Minute)
 	for _, c := range cells {
 		price, velocity := float64(c.Price), float64(c.Velocity)
@@ -30,5 +31,5 @@ func (t *Token) Refill(cells []market.Cell, before market.Time) {
 		t.lows.Add(c.Time, velocity)
 		t.win.Add(window.Sample{Time: c.Time, Price: price, Volume: float64(c.Volume), Velocity: velocity})
 	}
-	t.win.ClearDirty()
+	t.win.ClearDirtyBefore(fresh)
 }

@@ -61,3 +61,9 @@ func (w *Window) DirtyHours() []market.Time {
 
 // ClearDirty tells that every hour of DirtyHours has been taken over.
 func (w *Window) ClearDirty() { w.dirtyFrom = w.open.t / hour * hour }
+
+// ClearDirtyBefore tells that hours before an instant have been taken over, and
+// that those from it on have not.
+func (w *Window) ClearDirtyBefore(t market.Time) {
+	w.dirtyFrom = min(w.open.t, int64(t)) / hour * hour
+}
