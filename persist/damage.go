@@ -86,6 +86,9 @@ func openPebble(dir string, options *pebble.Options, h *health) (db *pebble.DB, 
 	if h.err() != nil {
 		return nil, h.err()
 	}
+	if h.stuck.Load() {
+		err = errors.Join(err, h.held.release())
+	}
 	if len(opened) > 0 {
 		db = <-opened
 	}

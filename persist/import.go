@@ -315,7 +315,10 @@ func (i *Import) End() (ImportSum, error) {
 		if err := i.s.db.LogData(nil, pebble.Sync); err != nil {
 			i.s.h.fail(err)
 		}
-		i.err = errors.Join(i.err, i.s.h.err())
+		if i.err = errors.Join(i.err, i.s.h.err()); i.err == nil {
+			// No tick would tell that the end of the log is gone, so the rows do not stay there.
+			i.err = i.s.h.guard(i.s.db.Flush)
+		}
 	}
 	return i.sum, i.err
 }
@@ -347,6 +350,14 @@ func (i *Import) wrote(at market.Time) {
 type stretch struct{ from, to market.Time }
 
 func (s stretch) meets(from, to market.Time) bool { return s.from < to && from < s.to }
+
+// add makes a stretch reach over another.
+func (s *stretch) add(o stretch) {
+	if *s == (stretch{}) {
+		*s = o
+	}
+	s.from, s.to = min(s.from, o.from), max(s.to, o.to)
+}
 
 // coarseStretch returns where rows were imported that have no finer ones beneath.
 func coarseStretch(r pebble.Reader) (stretch, error) {

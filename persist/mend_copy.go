@@ -253,8 +253,8 @@ func (m *mender) wanted(key, value, payload []byte) bool {
 	return false
 }
 
-// says reports whether a chunk that grows says more than the version of it that
-// was taken over before.
+// says reports whether a chunk that grows says no less than the version of it that
+// was taken over before: an import replaces rows, and files are read in their order.
 func (m *mender) says(key, payload []byte) (more bool, err error) {
 	value, closer, err := m.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -271,7 +271,7 @@ func (m *mender) says(key, payload []byte) (more bool, err error) {
 	limit := layouts[key[0]].rows
 	a, errA := record.ReadRows(nil, payload, limit)
 	b, errB := record.ReadRows(nil, old, limit)
-	return errA == nil && (errB != nil || len(a) > len(b)), nil
+	return errA == nil && (errB != nil || len(a) >= len(b)), nil
 }
 
 // putMetas writes the meta records.

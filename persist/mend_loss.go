@@ -214,7 +214,8 @@ func (l *Loss) overlaps(o *Loss) bool {
 }
 
 // settle strikes off the losses that finer chunks have made good: they are kept
-// for long enough, and none of them is missing.
+// for long enough, and none of them is missing. Imported rows may have nothing finer
+// beneath.
 func (m *mender) settle() {
 	newest := m.rolled.hours
 	for _, at := range m.ticks {
@@ -230,7 +231,7 @@ func (m *mender) settle() {
 		{[]string{"1d"}, "1h", record.Floor(newest.Add(-r.Hour), market.Day).Add(market.Day)},
 	} {
 		m.report.Lost = slices.DeleteFunc(m.report.Lost, func(l Loss) bool {
-			return slices.Contains(rule.kinds, l.Kind) && l.From >= rule.since && !slices.ContainsFunc(m.report.Lost, func(o Loss) bool {
+			return slices.Contains(rule.kinds, l.Kind) && l.From >= rule.since && !m.meta.coarse.meets(l.From, l.To) && !slices.ContainsFunc(m.report.Lost, func(o Loss) bool {
 				return o.Kind == rule.finer && o.overlaps(&l)
 			})
 		})

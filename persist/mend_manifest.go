@@ -3,6 +3,7 @@ package persist
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,7 +28,8 @@ type manifest struct {
 // hold more.
 type tableBounds struct {
 	file, size      uint64
-	part            bool // the file is that of a table which was cut into several
+	level, seq      uint64 // seq: the newest of pebble's in it
+	part            bool   // the file is that of a table which was cut into several
 	smallest, large []byte
 }
 
@@ -137,15 +139,14 @@ func (m *manifest) edit(r *bufio.Reader) error {
 }
 
 func (m *manifest) table(e *editReader, tag uint64) {
-	e.number() // level
-	number := e.number()
+	level, number := e.number(), e.number()
 	if tag == 102 {
 		e.number()
 	}
-	t := &tableBounds{file: number, size: e.number(), smallest: userKey(e.text()), large: userKey(e.text())}
+	t := &tableBounds{file: number, level: level, size: e.number(), smallest: userKey(e.text()), large: userKey(e.text())}
 	if tag != 7 {
 		e.number()
-		e.number()
+		t.seq = e.number()
 	}
 	for tag == 103 && e.err == nil {
 		custom := e.number()
@@ -164,6 +165,34 @@ func (m *manifest) table(e *editReader, tag uint64) {
 	if e.err == nil {
 		m.tables[number] = t
 	}
+}
+
+// order sorts tables so that what is newer comes later: those that nothing needs any
+// more, then from the lowest level up.
+func (m *manifest) order(names []string) {
+	if m == nil {
+		return
+	}
+	used := make(map[uint64]*tableBounds, len(m.tables))
+	for _, t := range m.tables {
+		if o := used[t.file]; o == nil || t.level < o.level {
+			used[t.file] = t
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int {
+		na, _ := fileNumber(a, ".sst")
+		nb, _ := fileNumber(b, ".sst")
+		ta, tb := used[na], used[nb]
+		switch {
+		case ta == nil && tb == nil:
+			return cmp.Compare(na, nb)
+		case ta == nil:
+			return -1
+		case tb == nil:
+			return 1
+		}
+		return cmp.Or(cmp.Compare(tb.level, ta.level), cmp.Compare(ta.seq, tb.seq), cmp.Compare(na, nb))
+	})
 }
 
 // userKey is an internal key without its trailer.

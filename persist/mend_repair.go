@@ -32,9 +32,13 @@ func (m *mender) repair() error {
 			return err
 		}
 	}
-	for i := range m.report.Lost {
-		if err := m.derive(&m.report.Lost[i]); err != nil {
-			return err
+	for _, days := range []bool{false, true} { // days are made of what hours are then
+		for i := range m.report.Lost {
+			if l := &m.report.Lost[i]; (l.Kind == "1d") == days {
+				if err := m.derive(l); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	m.settle()
@@ -159,7 +163,18 @@ func (m *mender) put(key []byte, rows []record.Row) error {
 func (m *mender) derive(l *Loss) error {
 	switch l.Kind {
 	case "5m", "1h":
-		return m.finer(record.KindHour, l, func(hour market.Time, id market.ID, _ []record.Row) error { return m.hour(hour, id, nil) })
+		if err := m.imported(l); err != nil {
+			return err
+		}
+		return m.finer(record.KindHour, l, func(hour market.Time, id market.ID, _ []record.Row) error {
+			if m.meta.coarse.meets(hour, hour.Add(market.Hour)) {
+				five, err := m.chunk(record.ChunkKey(record.KindFive, dayOf(hour), id, byte(hourOfDay(hour))))
+				if err != nil || len(five) == 0 {
+					return err // some of it may have been imported: minutes need not be all
+				}
+			}
+			return m.hour(hour, id, nil)
+		})
 	case "1d":
 		return m.finer(record.KindDay, l, func(at market.Time, id market.ID, rows []record.Row) error {
 			if at >= m.rolled.days {
@@ -171,6 +186,22 @@ func (m *mender) derive(l *Loss) error {
 		})
 	}
 	return nil
+}
+
+// imported makes the hours of which 5 minutes were imported: of those, as the import
+// did, since minutes need not be all of them.
+func (m *mender) imported(l *Loss) error {
+	if l.Kind != "1h" {
+		return nil
+	}
+	return m.finer(record.KindFive, l, func(hour market.Time, id market.ID, rows []record.Row) error {
+		if !anyImported(rows) {
+			return nil
+		}
+		whole := mergeRows(rows, fivesOfHour)[0]
+		whole.Index = hourOfDay(hour)
+		return m.insert(record.ChunkKey(record.KindDay, dayOf(hour), id, 0), whole)
+	})
 }
 
 // finer yields the chunks of a kind with a day to a key that are in a loss.

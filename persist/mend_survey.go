@@ -124,6 +124,7 @@ func (m *mender) list() error {
 	default:
 		m.manifest = man
 	}
+	m.manifest.order(m.tables)
 	return nil
 }
 
@@ -165,9 +166,22 @@ func (m *mender) readPromise() {
 	}
 }
 
-// each yields the values of every file in which there are any; damage is noted
-// where it is asked for.
+// each yields the values of every file in which there are any, older ones first as
+// far as the manifest tells; damage is noted where it is asked for.
 func (m *mender) each(fn func(key, value []byte) error, note bool) error {
+	old := 0
+	for m.manifest != nil && old < len(m.logs) {
+		if n, ok := fileNumber(m.logs[old], ".log"); !ok || n >= m.manifest.log {
+			break
+		}
+		old++
+	}
+	last := uint64(0)
+	for _, name := range m.logs[:old] { // kept to be used again: tables hold the same, or newer
+		if err := m.readLog(name, &last, fn, note); err != nil {
+			return err
+		}
+	}
 	for _, name := range m.tables {
 		if err := m.readTable(name, fn, note); err != nil {
 			return err
@@ -176,8 +190,7 @@ func (m *mender) each(fn func(key, value []byte) error, note bool) error {
 	if note {
 		m.missingTables()
 	}
-	last := uint64(0)
-	for _, name := range m.logs {
+	for _, name := range m.logs[old:] {
 		if err := m.readLog(name, &last, fn, note); err != nil {
 			return err
 		}
@@ -400,6 +413,9 @@ func (m *mender) readLog(name string, last *uint64, fn func(key, value []byte) e
 	if note && (parts > 0 || torn) {
 		m.damaged(name, fmt.Sprintf("%d parts of it are damaged", max(parts, 1)))
 	}
+	if note && torn && parts == 0 { // behind all that can be read
+		m.logHits = append(m.logHits, [2]uint64{*last, 0})
+	}
 	return err
 }
 
@@ -431,17 +447,35 @@ func (m *mender) survey(key, value []byte) error {
 		if t, ok := record.ParseTombstoneKey(key); ok {
 			m.graves[t.ID] = max(m.graves[t.ID], t.Time)
 		}
-	case record.KindHour:
-		if day, _, part, ok := record.ParseChunkKey(key); ok {
-			m.chunkEnd = max(m.chunkEnd, dayStart(day).Add(market.Millis(part+1)*market.Hour))
-		}
-	case record.KindMonth:
-		period, _, _, ok := record.ParseChunkKey(key)
-		if rows, err := record.ReadRows(nil, payload, monthDays); ok && err == nil && len(rows) > 0 {
-			m.dayEnd = max(m.dayEnd, dayStart(period*monthDays+uint32(rows[len(rows)-1].Index)+1))
-		}
+	case record.KindHour, record.KindFive, record.KindDay, record.KindMonth:
+		m.surveyChunk(key, payload)
 	}
 	return nil
+}
+
+// surveyChunk learns how far chunks reach, and where rows were imported: those need
+// not have finer ones.
+func (m *mender) surveyChunk(key, payload []byte) {
+	l := layouts[key[0]]
+	period, _, part, ok := record.ParseChunkKey(key)
+	rows, err := record.ReadRows(nil, payload, l.rows)
+	if !ok || err != nil || len(rows) == 0 {
+		return
+	}
+	at := dayStart(period * l.days)
+	if l.hourly {
+		at = at.Add(market.Millis(part) * market.Hour)
+	}
+	for i := range rows {
+		from := at.Add(market.Millis(rows[i].Index) * l.width)
+		to := l.end(from, &rows[i])
+		if rows[i].Flags&record.Imported != 0 && l.width > market.Minute {
+			m.meta.coarse.add(stretch{from: from, to: to})
+		}
+		if m.chunkEnd = max(m.chunkEnd, ceil(to, market.Hour)); key[0] == record.KindMonth {
+			m.dayEnd = max(m.dayEnd, to)
+		}
+	}
 }
 
 func (m *mender) surveyMeta(name string, payload []byte) {
@@ -474,11 +508,7 @@ func (m *mender) surveyMeta(name string, payload []byte) {
 		}
 	case record.MetaCoarse:
 		if v := n(2); v != nil {
-			c := &m.meta.coarse
-			if *c == (stretch{}) {
-				*c = stretch{from: v.Time(0), to: v.Time(1)}
-			}
-			c.from, c.to = min(c.from, v.Time(0)), max(c.to, v.Time(1))
+			m.meta.coarse.add(stretch{from: v.Time(0), to: v.Time(1)})
 		}
 	case record.MetaState:
 		if v := n(5); v != nil {

@@ -89,7 +89,7 @@ func (s *Store) create() (uint64, error) {
 		return 0, fmt.Errorf("cannot read store: %w", err)
 	}
 	switch {
-	case found:
+	case found, s.before != nil: // the epoch is durable before the mark says anything
 		return 0, fmt.Errorf("%w: epoch is missing", ErrCorrupt)
 	case s.readOnly:
 		return 0, fmt.Errorf("%w: it holds nothing yet", ErrAbsent)

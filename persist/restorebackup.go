@@ -67,7 +67,8 @@ func Restore(ctx context.Context, backup string, o Options, c Checks) (r *Restor
 
 // restore does it, with the data folder locked.
 func restore(ctx context.Context, backup string, o *Options, m *Manifest) (*Restored, error) {
-	if err := finishRestore(o); err != nil {
+	// A lineage whose mending was cut short between two names is there.
+	if err := errors.Join(finishMend(o), finishRestore(o)); err != nil {
 		return nil, err
 	}
 	dir := o.FS.PathJoin(o.Dir, o.Lineage)
@@ -134,7 +135,7 @@ func (r *Restored) copy(ctx context.Context, from, to string, o *Options, m *Man
 // adopt writes the new epoch, and that nothing is missing: with an epoch of its
 // own the lineage goes on right behind the newest tick.
 func (r *Restored) adopt(dir string, o *Options) (err error) {
-	h := &health{log: o.Logger, closing: make(chan struct{}), dead: make(chan struct{})}
+	h := &health{log: o.Logger, space: newSpace(o), closing: make(chan struct{}), dead: make(chan struct{})}
 	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref()
 	s := &Store{opts: *o, h: h}

@@ -22,7 +22,7 @@ func OpenLoose(fs vfs.FS, dir string, keys *Keys) (*Loose, error) {
 	if keys == nil {
 		return nil, nil
 	}
-	all, err := survey(fs, dir)
+	all, err := surveyed(fs, dir, func(string, error) error { return nil }) // one that cannot be read costs itself
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,8 @@ func (s *Loose) ReadAll(path string) (data []byte, torn bool, err error) {
 		_, err = (&slotFile{File: f, l: s.l, name: name}).ReadAt(data, 0)
 		return data, torn || err != nil && !errors.Is(err, io.EOF), nil
 	case what == looksTorn && kindOf(name) == kindStream:
-		return nil, torn, nil
+		// A beginning that was wiped out is no log that was never written.
+		return nil, torn || len(bytes.TrimRight(disk, "\x00")) > 0, nil
 	case what != looksSealed:
 		return nil, true, damaged(name, "has no beginning that can be read")
 	}

@@ -132,3 +132,25 @@ func TestReadAllOfSwapped(t *testing.T) {
 	swap("000001.sst", "000003.log")
 	swap("MANIFEST-000004", "000003.log")
 }
+
+// A log whose beginning was wiped out is damaged, and none that was never written.
+func TestReadAllWipedHead(t *testing.T) {
+	keys := mustKeys(t, NewKey())
+	mem := vfs.NewMem()
+	writeAll(t, layerOf(t, mem, keys), "000003.log", bytes.Repeat([]byte("tick"), 1000))
+	disk, err := readAll(t, mem, "000003.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loose, err := OpenLoose(mem, "d", keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{headerBytes, len(disk)} {
+		clear(disk[:n])
+		writeAll(t, mem, "000003.log", disk)
+		if data, torn, err := loose.ReadAll("d/000003.log"); len(data) > 0 || torn != (n < len(disk)) || err != nil {
+			t.Errorf("%d bytes wiped: %d, %v, %v", n, len(data), torn, err)
+		}
+	}
+}

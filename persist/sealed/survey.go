@@ -112,6 +112,11 @@ func (l *Layer) old(f *found) bool {
 // survey reads the beginnings of a store's files, sorted so that the one that says
 // whose they are comes last.
 func survey(fs vfs.FS, dir string) (all []found, err error) {
+	return surveyed(fs, dir, func(_ string, err error) error { return err })
+}
+
+// surveyed is survey; bad decides what becomes of a file that cannot be looked at.
+func surveyed(fs vfs.FS, dir string, bad func(name string, err error) error) (all []found, err error) {
 	names, err := fs.List(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -140,7 +145,10 @@ func survey(fs vfs.FS, dir string) (all []found, err error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			if err := bad(name, err); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		all = append(all, more...)
 	}
