@@ -423,3 +423,47 @@ func TestRemovedFolder(t *testing.T) {
 		t.Errorf("close: %v", err)
 	}
 }
+
+// A disk that takes the log but no table is no store: whoever waits for a commit
+// is told, instead of waiting for ever.
+func TestTablesThatCannotBeWritten(t *testing.T) {
+	var broken atomic.Bool
+	o := testOptions(errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && op.Kind == errorfs.OpFileWrite && strings.HasSuffix(op.Path, ".sst") {
+			return syscall.EIO
+		}
+		return nil
+	})))
+	o.MemTableBytes = minMemTable
+	told := make(chan error, 1)
+	o.Fatal = func(err error) { told <- err }
+	s := mustOpen(t, o)
+	if err := s.Reserve(1 << 20); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	done := make(chan error)
+	go func() {
+		m := newMaker(1, 40)
+		for seq := uint64(1); ; seq++ {
+			err := s.Append(m.step(seq, market.Minute))
+			if err == nil {
+				_, err = s.Commit()
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	if err := <-told; !errors.Is(err, ErrFatal) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("told %v", err)
+	}
+	broken.Store(false) // what waits may go on
+	if err := <-done; !errors.Is(err, ErrFatal) {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Close(); !errors.Is(err, ErrFatal) {
+		t.Errorf("close: %v", err)
+	}
+}

@@ -46,7 +46,8 @@ type health struct {
 	opening    atomic.Bool // pebble opens the store
 	stuck      atomic.Bool // and could not
 	held       heldFiles
-	loading    atomic.Bool // until the first write: a start wants all processors
+	flushes    atomic.Int32 // that failed, one after another
+	loading    atomic.Bool  // until the first write: a start wants all processors
 }
 
 // compactions is how many pebble may run side by side. While a start loads the
@@ -138,6 +139,22 @@ func (h *health) backgroundError(err error) {
 // hopeless is how many failures of background work end the opening of a store.
 const hopeless = 8
 
+// hopelessFlushes is how many flushes may fail one after another: what is written
+// then only fills memory and the log, and in the end a commit waits for ever.
+const hopelessFlushes = 32
+
+// flushed counts the flushes that fail, one after another: those that the system
+// fails, but for want of room, which is waited for. Pebble waits meanwhile.
+func (h *health) flushed(info pebble.FlushInfo) {
+	if _, failed := errors.AsType[syscall.Errno](info.Err); !failed || errors.Is(info.Err, syscall.ENOSPC) {
+		h.flushes.Store(0)
+		return
+	}
+	if h.flushes.Add(1) >= hopelessFlushes && !h.opening.Load() {
+		h.fail(fmt.Errorf("cannot write tables: %w", info.Err))
+	}
+}
+
 // corrupted takes note of a damaged file. Whoever reads from it gets an error; by
 // itself pebble would end the process, for a part that nobody may ever ask for.
 func (h *health) corrupted(info pebble.DataCorruptionInfo) {
@@ -184,7 +201,7 @@ func pebbleOptions(o *Options, h *health, cache *pebble.Cache, layer *sealed.Lay
 		WALBytesPerSync:             256 << 10,
 		MaxOpenFiles:                256,
 		Logger:                      h,
-		EventListener:               &pebble.EventListener{BackgroundError: h.backgroundError, DataCorruption: h.corrupted},
+		EventListener:               &pebble.EventListener{BackgroundError: h.backgroundError, DataCorruption: h.corrupted, FlushEnd: h.flushed},
 		CompactionConcurrencyRange:  h.compactions,
 		FlushDelayDeleteRange:       10 * time.Second,
 	}
