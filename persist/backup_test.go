@@ -53,6 +53,7 @@ func (w *walk) restored(b *Backup, dir string) *walk {
 
 // A backup made under load gives the state, the journal and the history of its seq.
 func TestBackupUnderLoad(t *testing.T) {
+	t.Parallel()
 	rounds := 6
 	if testing.Short() {
 		rounds = 2

@@ -117,6 +117,7 @@ func TestCheckBesideWriter(t *testing.T) {
 // Pictures between any two writes of a running store: hours half moved, days half
 // closed, retention under way.
 func TestCheckUnderLoad(t *testing.T) {
+	t.Parallel()
 	seeds, steps := uint64(4), 250
 	if testing.Short() {
 		seeds, steps = 2, 60
@@ -162,6 +163,7 @@ func TestCheckUnderLoad(t *testing.T) {
 
 // What is spoiled in a running store is found, each kind.
 func TestCheckFindsDamage(t *testing.T) {
+	t.Parallel()
 	kept(t, vfs.NewMem(), func(s *Store) {
 		if rep := mustCheck(t, s, CheckOptions{}); !rep.Sound() || rep.Recomputed == 0 {
 			t.Fatalf("before: %+v", rep)

@@ -50,6 +50,7 @@ func (c *crasher) note(committed, used uint64) {
 }
 
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	seeds := *cuts
 	if testing.Short() {
 		seeds = 4

@@ -179,6 +179,7 @@ func TestDamagedHistory(t *testing.T) {
 }
 
 func TestRetention(t *testing.T) {
+	t.Parallel()
 	o := testOptions(vfs.NewMem())
 	o.Retention = Retention{Ticks: 2 * market.Hour, Minute: 2 * market.Day, Five: 4 * market.Day, Hour: 8 * market.Day, Day: 64 * market.Day}
 	w := newWalk(t, 9, o, 2)

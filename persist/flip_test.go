@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -179,6 +180,7 @@ func records(t *testing.T, s *Store) map[string]string {
 // TestBitFlips damages any file of a closed or killed store: it opens, and all
 // that it shows is right or told to be lost.
 func TestBitFlips(t *testing.T) {
+	t.Parallel()
 	for n := range 4 {
 		killed, keys := n%2 == 1, testKeys(t, n >= 2)
 		base, w := flipBase(t, killed, keys)
@@ -404,7 +406,7 @@ func rewrite(t *testing.T, mem *vfs.MemFS, name string, b []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = out.Write(b); errors.Join(err, out.Sync(), out.Close()) != nil {
+	if _, err = out.Write(bytes.Clone(b)); errors.Join(err, out.Sync(), out.Close()) != nil {
 		t.Fatal(err)
 	}
 }

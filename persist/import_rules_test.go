@@ -166,6 +166,7 @@ func TestImportFillsHoles(t *testing.T) {
 
 // Hours fill a hole between minutes; what they stand for is shown and nothing else.
 func TestImportCoarseBesideFine(t *testing.T) {
+	t.Parallel()
 	all, ticks := source(t, 4)
 	for _, g := range []market.Granularity{market.Granularity5m, market.Granularity15m, market.Granularity1h, market.Granularity4h, market.Granularity1d} {
 		o := testOptions(vfs.NewMem())

@@ -102,6 +102,7 @@ func importOptions(o Options, g market.Granularity) ImportOptions {
 // What a lineage says goes into an empty one, and comes out of it again; a second
 // time nothing is written, and what is coarser is the same too.
 func TestImportRoundTrip(t *testing.T) {
+	t.Parallel()
 	o := testOptions(vfs.NewMem())
 	o.Retention.Ticks = 9999 * market.Day
 	w := lived(t, 1, o)
@@ -166,6 +167,7 @@ func TestImportRoundTrip(t *testing.T) {
 // In whatever order the granularities come, in the end all of them say what the
 // first lineage said.
 func TestImportInAnyOrder(t *testing.T) {
+	t.Parallel()
 	o := testOptions(vfs.NewMem())
 	w := lived(t, 2, o)
 	var all [market.NumGranularities][]ImportRow

@@ -10,6 +10,7 @@ import (
 
 // What was imported is sound, beside ticks and without, in any order.
 func TestImportVerifies(t *testing.T) {
+	t.Parallel()
 	all, ticks := source(t, 11)
 	first := ticks[0].Env.Now
 	for _, live := range []bool{false, true} {

@@ -85,6 +85,7 @@ func TestWrongKeys(t *testing.T) {
 // TestRotation changes the key while the store is at work, and takes the old one away
 // when no file needs it: also from plain files and back to them.
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	a, b := sealed.NewKey(), sealed.NewKey()
 	f := func(from, both, to string) {
 		t.Helper()

@@ -169,6 +169,7 @@ func TestMendReplaced(t *testing.T) {
 // Imported rows have nothing beneath that would make good for them, and are told of;
 // without a roll record they are found all the same.
 func TestMendImported(t *testing.T) {
+	t.Parallel()
 	all, _ := source(t, 11)
 	for _, g := range []market.Granularity{market.Granularity5m, market.Granularity1h, market.Granularity1d} {
 		mem := vfs.NewMem()
@@ -231,6 +232,10 @@ func TestMendHourOfFives(t *testing.T) {
 
 // Days are made of hours once those are made of minutes.
 func TestMendDaysOfHours(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("two blocks of days are to be hit: that many tokens take their time")
+	}
 	mem := vfs.NewMem()
 	o := testOptions(mem)
 	w := newWalk(t, 5, o, 400)

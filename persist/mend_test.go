@@ -66,6 +66,7 @@ func asides(t *testing.T, mem *vfs.MemFS, o *Options) (n int) {
 // Mending may fail at any reading or renaming: the start after it does it again or goes on,
 // and nothing is lost by that.
 func TestMendFailsAnywhere(t *testing.T) {
+	t.Parallel()
 	base, w, truth, what := damagedBase(t, 3)
 	step := *everyNth
 	if testing.Short() {
@@ -131,6 +132,7 @@ func (w *mendWatch) Handle(_ context.Context, r slog.Record) error {
 
 // The power may go while a store is mended, several times in a row.
 func TestMendPowerCut(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(12)
 	if testing.Short() {
 		seeds = 3
@@ -201,6 +203,7 @@ func (f *fullDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 // A file that turns out to be damaged while the store is in use makes reads fail;
 // ticks go on, and the next start mends.
 func TestDamageWhileServing(t *testing.T) {
+	t.Parallel()
 	mem := vfs.NewCrashableMem()
 	w := newWalk(t, 7, testOptions(mem), 6)
 	w.mk.dirty, w.mk.share = false, 1

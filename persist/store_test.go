@@ -26,6 +26,7 @@ func (w *walk) cadence() market.Millis {
 }
 
 func TestRandomWalk(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(5)
 	if testing.Short() {
 		seeds = 2

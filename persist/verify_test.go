@@ -48,6 +48,7 @@ func bytesOf(t testing.TB, fs vfs.FS, dir string) map[string]string {
 
 // Whatever a store went through, it verifies, and verifying changes nothing.
 func TestVerifySound(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(12)
 	if testing.Short() {
 		seeds = 3
@@ -171,6 +172,7 @@ func keysOf(t testing.TB, r pebble.Reader, kind byte) (keys [][]byte) {
 
 // A damaged record of any kind is reported, and so is one that is missing.
 func TestVerifyFindsDamage(t *testing.T) {
+	t.Parallel()
 	kept(t, vfs.NewMem(), nil)
 	for _, kind := range kindOrder {
 		f := func(what string, damage func(s *Store, key []byte)) {
@@ -214,6 +216,7 @@ func resealed(t *testing.T, s *Store, key, payload []byte) {
 
 // What checks out by itself but not with what it was made of is reported too.
 func TestVerifyRecomputes(t *testing.T) {
+	t.Parallel()
 	f := func(kind byte, want string, change func(rows []record.Row)) {
 		t.Helper()
 		mem := vfs.NewMem()
@@ -327,6 +330,7 @@ func TestVerifyChecks(t *testing.T) {
 
 // Bits flipped in a store's files: what is reported sound is right.
 func TestVerifyFlippedFiles(t *testing.T) {
+	t.Parallel()
 	mem := vfs.NewMem()
 	kept(t, mem, nil)
 	good := mustVerify(t, mem, "/data/live")

@@ -172,9 +172,9 @@ func TestImportConflictsAreTold(t *testing.T) {
 	if got := exported(t, "--data", data, "-g", "1h", "--format", "csv"); got != strings.Join(lines, "") {
 		t.Error("the row was not replaced")
 	}
-	cells[1] = "XXX"
+	cells[1] = "NONE"
 	lines[3] = strings.Join(cells, ",")
-	importing(t, exitOK, "token "+cells[0]+" is XXX in the file", write(t, "names.csv", lines[0]+lines[3]), "--data", data, "-g", "1h")
+	importing(t, exitOK, "token "+cells[0]+" is NONE in the file", write(t, "names.csv", lines[0]+lines[3]), "--data", data, "-g", "1h")
 }
 
 func TestImportRefuses(t *testing.T) {
