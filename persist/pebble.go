@@ -46,7 +46,8 @@ type health struct {
 	opening    atomic.Bool // pebble opens the store
 	stuck      atomic.Bool // and could not
 	held       heldFiles
-	flushes    atomic.Int32 // that failed, one after another
+	flushes    atomic.Int32 // that the system failed, one after another
+	failing    atomic.Int32 // that failed for whatever reason
 	loading    atomic.Bool  // until the first write: a start wants all processors
 }
 
@@ -129,14 +130,14 @@ func (h *health) backgroundError(err error) {
 	h.background.Add(1)
 	h.last.Store(&err)
 	h.log.Warn("background work of the store failed", "error", err)
-	if h.opening.Load() && !errors.Is(err, syscall.ENOSPC) && h.background.Load() >= hopeless && !h.parked.Swap(true) {
+	if h.opening.Load() && !errors.Is(err, syscall.ENOSPC) && h.failing.Load() >= hopeless && !h.parked.Swap(true) {
 		h.stuck.Store(true)
 		close(h.dead)
 		select {} // it would be repeated for ever, and the opening wait for it
 	}
 }
 
-// hopeless is how many failures of background work end the opening of a store.
+// hopeless is how many flushes may fail one after another while a store is opened.
 const hopeless = 8
 
 // hopelessFlushes is how many flushes may fail one after another: what is written
@@ -146,6 +147,11 @@ const hopelessFlushes = 32
 // flushed counts the flushes that fail, one after another: those that the system
 // fails, but for want of room, which is waited for. Pebble waits meanwhile.
 func (h *health) flushed(info pebble.FlushInfo) {
+	if err := info.Err; err == nil || strings.Contains(err.Error(), "empty table") { // all that it held was deleted
+		h.failing.Store(0)
+	} else {
+		h.failing.Add(1)
+	}
 	if _, failed := errors.AsType[syscall.Errno](info.Err); !failed || errors.Is(info.Err, syscall.ENOSPC) {
 		h.flushes.Store(0)
 		return
