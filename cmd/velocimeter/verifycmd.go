@@ -110,7 +110,7 @@ func (a *app) verify(ctx context.Context, c *config.Loaded, dirs []string, asJSO
 			return exitWith(exitIO, fmt.Errorf("cannot write the report: %w", err))
 		}
 		if !rep.Sound() {
-			errs = append(errs, fmt.Errorf("%q %w: %d faults; restore a backup, or start on what is left: what is damaged is left out and reported", dir, errDamaged, rep.FaultCount))
+			errs = append(errs, fmt.Errorf("%q %w: %d faults; restore a backup, or start the server: it keeps the damaged store aside and goes on with all that can be read", dir, errDamaged, rep.FaultCount))
 		}
 	}
 	return exitWith(exitData, errors.Join(errs...))
