@@ -48,8 +48,7 @@ func (c *Checker) served(ctx context.Context, rep *Report) error {
 	if c.next == 0 && len(ids) > 0 { // a program that is often restarted gets to all of them too
 		c.next = ids[rand.IntN(len(ids))]
 	}
-	for left := min(c.cfg.Tokens, len(ids)); left > 0; {
-		s := stretchOf(ids, c.next, min(left, batch))
+	for _, s := range stretches(ids, c.next, c.cfg.Tokens) {
 		err := c.compare(ctx, s, rep)
 		if errors.Is(err, errSkipped) {
 			rep.Skipped = err.Error()
@@ -58,10 +57,24 @@ func (c *Checker) served(ctx context.Context, rep *Report) error {
 		if err != nil {
 			return err
 		}
-		left -= s.n
 		c.next = s.next
 	}
 	return nil
+}
+
+// stretches returns the batches of a pass over n of these ids from next on. One over
+// all of them begins in front: else the ids that nobody knows between the last and the
+// first of a round would be in it twice, or not at all.
+func stretches(ids []market.ID, next market.ID, n int) (out []stretch) {
+	if n >= len(ids) {
+		n, next = len(ids), 0
+	}
+	for left := n; left > 0; {
+		s := stretchOf(ids, next, min(left, batch))
+		left, next = left-s.n, s.next
+		out = append(out, s)
+	}
+	return out
 }
 
 // stretch is a run of ids.

@@ -21,21 +21,34 @@ func TestStretchOf(t *testing.T) {
 	f(6, 9, stretch{from: 6, to: math.MaxUint32, n: 2, next: 1})
 	f(10, 2, stretch{from: 0, to: 7, n: 2, next: 8})
 	f(1, 4, stretch{from: 1, to: math.MaxUint32, n: 4, next: 1})
-	// One stretch behind the other is everybody, nobody twice.
-	for n := 1; n < 6; n++ {
-		seen := map[market.ID]int{}
-		for next, left := market.ID(5), len(ids); left > 0; {
-			s := stretchOf(ids, next, min(n, left))
-			for _, id := range ids {
-				if id >= s.from && id <= s.to {
+}
+
+// A pass over all is everybody once: those that nobody knows too, whose token may be in
+// the store all the same. A shorter one is nobody twice.
+func TestStretches(t *testing.T) {
+	var ids []market.ID
+	for i := range market.ID(2*batch + 7) {
+		ids = append(ids, 3+3*i)
+	}
+	last := ids[len(ids)-1]
+	for _, n := range []int{len(ids) + 1, len(ids), len(ids) - 1, batch + 1, 1} {
+		for next := market.ID(1); next < last+4; next++ {
+			seen, known := make([]int, last+5), 0
+			for _, s := range stretches(ids, next, n) {
+				for id := s.from; id <= min(s.to, last+4); id++ {
 					seen[id]++
 				}
 			}
-			left, next = left-s.n, s.next
-		}
-		for _, id := range ids {
-			if seen[id] != 1 {
-				t.Errorf("%d at a time: token %d is in %d stretches", n, id, seen[id])
+			for id, times := range seen {
+				if times > 1 || times == 0 && n >= len(ids) {
+					t.Fatalf("%d from %d on: token %d is in %d stretches", n, next, id, times)
+				}
+			}
+			for _, id := range ids {
+				known += seen[id]
+			}
+			if known != min(n, len(ids)) {
+				t.Fatalf("%d from %d on: %d tokens", n, next, known)
 			}
 		}
 	}
