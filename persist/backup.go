@@ -117,7 +117,7 @@ func promisedIn(o *Options, dir string) (durable uint64, err error) {
 	if err != nil || m == nil {
 		return 0, err
 	}
-	return m.last.durable, m.file.Close()
+	return m.last.durable, m.close()
 }
 
 // makeBackup copies a store that nobody writes to. Ticks up to durable must be in

@@ -18,6 +18,7 @@ type crasher struct {
 	mem       *vfs.MemFS
 	rng       *rand.Rand
 	left      int
+	kept      []int // one of them is how much of what was not synced is there, in percent
 	after     *vfs.MemFS
 	committed uint64 // of the last Commit that returned
 	used      uint64 // the highest seq appended
@@ -29,7 +30,11 @@ func (c *crasher) MaybeError(errorfs.Op) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.left--; c.left == 0 {
-		c.after = c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 25, 50, 100}[c.rng.IntN(4)], RNG: c.rng})
+		kept := c.kept
+		if kept == nil {
+			kept = []int{0, 25, 50, 100}
+		}
+		c.after = c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: kept[c.rng.IntN(len(kept))], RNG: c.rng})
 		c.promised, c.spent = c.committed, c.used
 	}
 	return nil

@@ -17,6 +17,10 @@ import (
 // there would be gone in silence, reserved seqs too.
 const markFile = "MARK"
 
+// newMarkFile is the mark before it has its name, which comes when it is whole and
+// synced: an empty one beside reserved seqs is damage.
+const newMarkFile = markFile + ".new"
+
 const (
 	markSlots  = 2 // written in turns, so that a torn write leaves the other
 	markStride = 512
@@ -35,29 +39,32 @@ type promise struct {
 type marker struct {
 	fs    vfs.FS
 	path  string
-	file  vfs.File
+	file  vfs.File // nil until the first promise where there was none
 	last  promise
 	empty bool // the file was there, without anything in it
 }
 
-// openMarker opens or makes the mark in a store's folder and returns what it says;
-// known is false where there was none. An unreadable one is an ErrCorrupt, and the
-// marker works all the same. A reader makes none: m is nil then.
+// openMarker opens the mark in a store's folder and returns what it says; known is
+// false where there was none. An unreadable one is an ErrCorrupt, and the marker
+// works all the same. The first promise makes the file; a reader makes none: m is
+// nil then.
 func openMarker(fs vfs.FS, dir string, readOnly bool) (m *marker, known bool, err error) {
 	path := fs.PathJoin(dir, markFile)
-	_, absent := fs.Stat(path)
 	f, err := openMarkFile(fs, path, readOnly)
-	if readOnly && errors.Is(err, os.ErrNotExist) {
+	switch {
+	case readOnly && errors.Is(err, os.ErrNotExist):
 		return nil, false, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, false, fmt.Errorf("cannot open %q: %w", path, err)
 	}
 	m = &marker{fs: fs, path: path, file: f}
+	if f == nil {
+		return m, false, nil
+	}
 	b := make([]byte, (markSlots-1)*markStride+markBytes)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, false, errors.Join(fmt.Errorf("cannot read %q: %w", path, err), f.Close())
+		return nil, false, errors.Join(fmt.Errorf("cannot read %q: %w", path, err), m.close())
 	}
 	for i := range markSlots {
 		if end := i*markStride + markBytes; n >= end {
@@ -69,13 +76,19 @@ func openMarker(fs vfs.FS, dir string, readOnly bool) (m *marker, known bool, er
 	if !known && n > 0 {
 		return m, false, fmt.Errorf("%w: %q says nothing that can be read", ErrCorrupt, path)
 	}
-	m.empty = absent == nil && n == 0
+	m.empty = n == 0
 	return m, known, nil
 }
 
+// openMarkFile returns no file where a writer finds none.
 func openMarkFile(fs vfs.FS, path string, readOnly bool) (vfs.File, error) {
 	if readOnly {
 		return fs.Open(path)
+	}
+	if _, err := fs.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
 	}
 	return fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 }
@@ -92,23 +105,68 @@ func parsePromise(b []byte) (p promise, ok bool) {
 // write makes a promise durable. A promise in a file that has no name any more
 // is worth nothing: someone removed the folder, or moved it.
 func (m *marker) write(durable, reserved uint64, clean bool) error {
+	p := promise{generation: m.last.generation + 1, durable: durable, reserved: reserved, clean: clean}
+	at := int64(p.generation%markSlots) * markStride
+	if m.file == nil {
+		if err := m.create(p.seal(), at); err != nil {
+			return fmt.Errorf("cannot make %q: %w", m.path, err)
+		}
+		m.last = p
+		return nil
+	}
 	if _, err := m.fs.Stat(m.path); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: %q was removed or moved", ErrGone, m.fs.PathDir(m.path))
 	}
-	p := promise{generation: m.last.generation + 1, durable: durable, reserved: reserved, clean: clean}
-	le := binary.LittleEndian
-	b := le.AppendUint64(record.Begin(make([]byte, 0, markBytes)), p.generation)
-	b = append(le.AppendUint64(le.AppendUint64(b, p.durable), p.reserved), 0)
-	if clean {
-		b[len(b)-1] = 1
-	}
-	record.Seal([]byte(markFile), b)
-	_, err := m.file.WriteAt(b, int64(p.generation%markSlots)*markStride)
+	_, err := m.file.WriteAt(p.seal(), at)
 	if err = errors.Join(err, m.file.SyncData()); err != nil {
 		return fmt.Errorf("cannot write %s: %w", markFile, err)
 	}
 	m.last = p
 	return nil
+}
+
+// create makes the file with its first promise. It has its name when it is whole
+// and synced, so that no power cut leaves one that says nothing.
+func (m *marker) create(text []byte, at int64) error {
+	dir := m.fs.PathDir(m.path)
+	path := m.fs.PathJoin(dir, newMarkFile)
+	f, err := m.fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(text, at); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = m.fs.Rename(path, m.path)
+	}
+	if err == nil {
+		err = syncDir(m.fs, dir)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	m.file = f
+	return nil
+}
+
+func (m *marker) close() error {
+	if m.file == nil {
+		return nil
+	}
+	return m.file.Close()
+}
+
+// seal returns a promise as it is written.
+func (p promise) seal() []byte {
+	le := binary.LittleEndian
+	b := le.AppendUint64(record.Begin(make([]byte, 0, markBytes)), p.generation)
+	b = append(le.AppendUint64(le.AppendUint64(b, p.durable), p.reserved), 0)
+	if p.clean {
+		b[len(b)-1] = 1
+	}
+	record.Seal([]byte(markFile), b)
+	return b
 }
 
 // promised writes down what the store promises from now on, ticks up to durable

@@ -330,7 +330,7 @@ func (m *mender) putPromise() error {
 		return err
 	}
 	mark.last.generation = m.promise.generation
-	return errors.Join(mark.write(0, m.reserved(), false), mark.file.Close())
+	return errors.Join(mark.write(0, m.reserved(), false), mark.close())
 }
 
 // nothing begins a lineage without anything of the old one.

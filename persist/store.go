@@ -328,7 +328,7 @@ func (s *Store) close() error {
 		s.cache.Unref()
 	}
 	if s.mark != nil {
-		err = errors.Join(err, s.mark.file.Close())
+		err = errors.Join(err, s.mark.close())
 	}
 	return err
 }

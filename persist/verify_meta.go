@@ -261,7 +261,7 @@ func (v *verifier) promised() {
 		v.before = m.last
 	}
 	v.unmarked = m.empty
-	_ = m.file.Close() // it was only read
+	_ = m.close() // it was only read
 }
 
 // ends compares what the meta records say with where the journal ends.

@@ -396,7 +396,7 @@ func TestVerifyAfterLoss(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(m.write(durable, lost.To+9, false), m.file.Close()); err != nil {
+		if err := errors.Join(m.write(durable, lost.To+9, false), m.close()); err != nil {
 			t.Fatal(err)
 		}
 		return mustVerify(t, w.o.FS, "/data/live")

@@ -39,12 +39,15 @@ const (
 // markName is the store's mark, which is written in place.
 const markName = "MARK"
 
+// newMarkName is what it is called until it is whole.
+const newMarkName = markName + ".new"
+
 // kindOf says how a file of that name lies.
 func kindOf(name string) kind {
 	switch {
 	case name == "LOCK", name == "BALLAST", strings.HasPrefix(name, "marker."):
 		return kindPlain
-	case name == markName:
+	case name == markName, name == newMarkName:
 		return kindSlots
 	case strings.HasSuffix(name, ".sst"), strings.HasSuffix(name, ".blob"):
 		return kindTable
