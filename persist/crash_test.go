@@ -18,6 +18,7 @@ type crasher struct {
 	mem       *vfs.MemFS
 	rng       *rand.Rand
 	left      int
+	kill      bool  // no power cut, only this process ends: what it wrote is there
 	kept      []int // one of them is how much of what was not synced is there, in percent
 	after     *vfs.MemFS
 	committed uint64 // of the last Commit that returned
@@ -33,6 +34,12 @@ func (c *crasher) MaybeError(errorfs.Op) error {
 		kept := c.kept
 		if kept == nil {
 			kept = []int{0, 25, 50, 100}
+		}
+		c.after = vfs.NewCrashableMem()
+		if c.kill {
+			_, err := vfs.Clone(c.mem, c.after, "/", "/", vfs.CloneSync)
+			c.promised, c.spent = c.committed, c.used
+			return err
 		}
 		c.after = c.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: kept[c.rng.IntN(len(kept))], RNG: c.rng})
 		c.promised, c.spent = c.committed, c.used

@@ -64,30 +64,49 @@ func makeDir(files vfs.FS, dir string) error {
 }
 
 // setAside renames a lineage that a fresh one replaces, so that nobody's data
-// is deleted: to <lineage>.<epoch>.old, and further with a number where that
-// exists. It returns the new path, "" where there was no lineage.
-func setAside(o *Options) (target string, err error) {
+// is deleted, to what asideName says.
+func setAside(o *Options) error {
+	target, err := asideName(o)
+	if err != nil || target == "" {
+		return err
+	}
+	return moveAside(o, target)
+}
+
+// asideName is where a lineage would go: to <lineage>.<epoch>.old, and further with
+// a number where that exists; "" where there is no lineage.
+func asideName(o *Options) (target string, err error) {
 	dir := o.FS.PathJoin(o.Dir, o.Lineage)
-	if _, err := o.FS.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	} else if err != nil {
-		return "", fmt.Errorf("cannot look at lineage %q: %w", o.Lineage, err)
+	if there, err := exists(o.FS, dir); err != nil || !there {
+		return "", err
 	}
 	name := o.Lineage + "." + epochOf(o, dir) + ".old"
 	target = o.FS.PathJoin(o.Dir, name)
 	for n := 2; ; n++ {
-		if _, err := o.FS.Stat(target); errors.Is(err, os.ErrNotExist) {
-			break
-		} else if err != nil {
-			return "", fmt.Errorf("cannot look at %q: %w", target, err)
+		if taken, err := exists(o.FS, target); err != nil || !taken {
+			return target, err
 		}
 		target = o.FS.PathJoin(o.Dir, fmt.Sprintf("%s.%d", name, n))
 	}
-	if err := o.FS.Rename(dir, target); err != nil {
-		return "", fmt.Errorf("cannot set lineage %q aside: %w", o.Lineage, err)
+}
+
+func moveAside(o *Options, target string) error {
+	if err := o.FS.Rename(o.FS.PathJoin(o.Dir, o.Lineage), target); err != nil {
+		return fmt.Errorf("cannot set lineage %q aside: %w", o.Lineage, err)
 	}
 	o.Logger.Warn("lineage set aside for a fresh one", "lineage", o.Lineage, "now", target)
-	return target, syncDir(o.FS, o.Dir)
+	return syncDir(o.FS, o.Dir)
+}
+
+func exists(files vfs.FS, path string) (bool, error) {
+	_, err := files.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot look at %q: %w", path, err)
+	}
+	return true, nil
 }
 
 // epochOf reads the epoch of a lineage without changing it.

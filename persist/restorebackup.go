@@ -2,10 +2,12 @@ package persist
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -68,51 +70,144 @@ func Restore(ctx context.Context, backup string, o Options, c Checks) (r *Restor
 // restore does it, with the data folder locked.
 func restore(ctx context.Context, backup string, o *Options, m *Manifest) (*Restored, error) {
 	// A lineage whose mending was cut short between two names is there.
-	if err := errors.Join(finishMend(o), finishRestore(o)); err != nil {
+	err := finishMend(o)
+	if err == nil {
+		_, err = finishRestore(o)
+	}
+	if err != nil {
 		return nil, err
 	}
 	dir := o.FS.PathJoin(o.Dir, o.Lineage)
-	_, err := o.FS.Stat(dir)
-	there := err == nil
+	there, err := exists(o.FS, dir)
 	switch {
+	case err != nil:
+		return nil, err
 	case there && !o.Fresh:
 		return nil, fmt.Errorf("%w: %q; --force replaces it, and keeps it beside", ErrExists, dir)
-	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return nil, err
 	}
 	whole, partial := dir+restoreSuffix, dir+restoreSuffix+partialSuffix
 	if err := errors.Join(o.FS.RemoveAll(partial), o.FS.RemoveAll(whole)); err != nil {
 		return nil, err
 	}
 	r := &Restored{Lineage: o.Lineage, Epoch: newEpoch(), Seq: m.Seq}
+	if r.Aside, err = asideName(o); err != nil {
+		return nil, err
+	}
 	if err := r.copy(ctx, backup, partial, o, m); err != nil {
 		return nil, errors.Join(err, o.FS.RemoveAll(partial))
 	}
-	if err := errors.Join(o.FS.Rename(partial, whole), syncDir(o.FS, o.Dir)); err != nil {
+	if err := r.decide(backup, partial, whole, o); err != nil {
 		return nil, err
 	}
 	if there {
-		if r.Aside, err = setAside(o); err != nil {
+		if err := moveAside(o, r.Aside); err != nil {
 			return nil, err
 		}
 	}
-	return r, finishRestore(o)
+	if left, err := finishRestore(o); err != nil || left {
+		return nil, errors.Join(err, fmt.Errorf("cannot put the restored lineage %q in place", o.Lineage))
+	}
+	return r, nil
 }
 
-// finishRestore gives a restored lineage its name. A start does so too: the
-// process that restored it may have ended after it set the old one aside.
-func finishRestore(o *Options) error {
-	dir := o.FS.PathJoin(o.Dir, o.Lineage)
-	if _, err := o.FS.Stat(dir + restoreSuffix); err != nil {
-		return nil //nolint:nilerr // nothing was restored
+// restoredFile in a restored lineage's folder says of which backup it is, and what
+// has to be set aside before it may be put in place.
+const restoredFile = "RESTORED"
+
+// restoration is what it says.
+type restoration struct {
+	At      time.Time `json:"at"`
+	Backup  string    `json:"backup"`
+	Lineage string    `json:"lineage"`
+	Epoch   string    `json:"epoch"`
+	Seq     uint64    `json:"seq"`
+	Aside   string    `json:"aside"` // the folder of the lineage that was there; empty: none was
+}
+
+// decide says in a copy that is whole what may be done with it, and gives it its
+// name.
+func (r *Restored) decide(backup, partial, whole string, o *Options) error {
+	say := restoration{At: time.Now().UTC(), Backup: backup, Lineage: r.Lineage, Epoch: r.Epoch, Seq: r.Seq}
+	if r.Aside != "" {
+		say.Aside = o.FS.PathBase(r.Aside)
 	}
-	if _, err := o.FS.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		return err // it was not set aside, so it stays
+	text, err := json.MarshalIndent(say, "", "\t")
+	if err != nil {
+		return fmt.Errorf("BUG: a restoration: %w", err)
 	}
-	if err := o.FS.Rename(dir+restoreSuffix, dir); err != nil {
-		return fmt.Errorf("cannot put the restored lineage %q in place: %w", o.Lineage, err)
+	if err := writeFile(o.FS, o.FS.PathJoin(partial, restoredFile), append(text, '\n')); err != nil {
+		return errors.Join(err, o.FS.RemoveAll(partial))
+	}
+	if err := syncDir(o.FS, partial); err != nil {
+		return errors.Join(err, o.FS.RemoveAll(partial))
+	}
+	if err := o.FS.Rename(partial, whole); err != nil {
+		return errors.Join(err, o.FS.RemoveAll(partial))
 	}
 	return syncDir(o.FS, o.Dir)
+}
+
+// tidyRestore ends a restore that was cut short, before a start.
+func tidyRestore(o *Options) error {
+	whole := o.FS.PathJoin(o.Dir, o.Lineage+restoreSuffix)
+	if err := o.FS.RemoveAll(whole + partialSuffix); err != nil {
+		return fmt.Errorf("cannot remove an unfinished restore: %w", err)
+	}
+	left, err := finishRestore(o)
+	if left {
+		o.Logger.Warn("a restore was ended before it replaced the lineage, which goes on as it was: repeat `velocimeter restore`, or remove the folder", "lineage", o.Lineage, "folder", whole)
+	}
+	return err
+}
+
+// finishRestore gives a restored lineage its name, if the process that made it has
+// set aside what was there (or nothing was) and came no further. A copy that was
+// made before that is left, and will not be put in place any more: the lineage
+// beside it goes on, and is newer.
+func finishRestore(o *Options) (left bool, err error) {
+	dir := o.FS.PathJoin(o.Dir, o.Lineage)
+	whole := dir + restoreSuffix
+	if there, err := exists(o.FS, whole); err != nil || !there {
+		return false, err
+	}
+	living, err := exists(o.FS, dir)
+	if err != nil {
+		return false, err
+	}
+	say := o.FS.PathJoin(whole, restoredFile)
+	if living {
+		if err := o.FS.Remove(say); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return true, fmt.Errorf("cannot call a restore off: %w", err)
+		}
+		return true, syncDir(o.FS, whole)
+	}
+	if free, err := mayInstall(o, say); err != nil || !free {
+		return err == nil, err
+	}
+	if err := o.FS.Rename(whole, dir); err != nil {
+		return false, fmt.Errorf("cannot put the restored lineage %q in place: %w", o.Lineage, err)
+	}
+	return false, syncDir(o.FS, o.Dir)
+}
+
+// mayInstall reports whether a restored lineage may take its place: what was there
+// has been set aside by the restore, not by somebody else.
+func mayInstall(o *Options, say string) (bool, error) {
+	data, _, err := looseRead(o.FS, say)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot read %q: %w", say, err)
+	}
+	var r restoration
+	if err := json.Unmarshal(data, &r); err != nil || r.Lineage != o.Lineage {
+		return false, nil //nolint:nilerr // it says nothing, so nothing is done
+	}
+	if r.Aside == "" {
+		return true, nil
+	}
+	return exists(o.FS, o.FS.PathJoin(o.Dir, r.Aside))
 }
 
 // copy copies the files, checks that they are those of the manifest, and makes
@@ -143,7 +238,7 @@ func (r *Restored) adopt(dir string, o *Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.db, err = pebble.Open(dir, pebbleOptions(o, h, cache, layer)); err != nil {
+	if s.db, err = openPebble(dir, pebbleOptions(o, h, cache, layer), h); err != nil {
 		return err
 	}
 	h.letGo()

@@ -201,7 +201,7 @@ func (s *Store) tidy() error {
 	if s.readOnly {
 		return nil
 	}
-	if err := finishRestore(&s.opts); err != nil {
+	if err := tidyRestore(&s.opts); err != nil {
 		return err
 	}
 	checkpoint := s.opts.FS.PathJoin(s.opts.Dir, s.opts.Lineage+checkpointSuffix)
@@ -216,7 +216,7 @@ func (s *Store) start() error {
 		return err
 	}
 	if s.opts.Fresh {
-		if _, err := setAside(&s.opts); err != nil {
+		if err := setAside(&s.opts); err != nil {
 			return err
 		}
 	}
