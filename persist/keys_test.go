@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -118,6 +119,7 @@ func TestRotation(t *testing.T) {
 		if err := w.s.Abandon(); err != nil { // as a crash would
 			t.Fatal(err)
 		}
+		toldWhenRotated(w)
 		w.o.Keys = keysOf(to)
 		w.open()
 		defer func() { _ = w.s.Close() }()
@@ -134,6 +136,25 @@ func TestRotation(t *testing.T) {
 	f(a, b+"\n"+a, b)
 	f("", a+"\nplain", a)
 	f(a, "plain\n"+a, "")
+}
+
+// toldWhenRotated starts a store whose files all have the new key: that is told
+// again, the process that ended may not have come to it.
+func toldWhenRotated(w *walk) {
+	w.t.Helper()
+	var log bytes.Buffer
+	w.o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	w.open()
+	if r := w.s.rotate; r != nil {
+		<-r.done
+	}
+	if err := w.s.Abandon(); err != nil {
+		w.t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "no file needs an old key any more") {
+		w.t.Errorf("it is not said that the rotation is over: %s", log.String())
+	}
+	w.o.Logger = nil
 }
 
 // TestRotationStops closes a store in the middle.

@@ -62,8 +62,12 @@ func (s *Store) startRotation(dir string) error {
 		return nil
 	}
 	old, _, err := s.layer.Old(s.opts.FS, dir)
-	if err != nil || old.Count == 0 {
+	if err != nil {
 		return err
+	}
+	if old.Count == 0 {
+		s.rotated()
+		return nil
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &rotation{cancel: cancel, done: make(chan struct{})}
@@ -91,7 +95,7 @@ func (s *Store) rewriteAll(ctx context.Context, dir string) {
 		if err == nil {
 			s.rotate.set(old)
 			if old.Count == 0 {
-				s.log.Info("no file needs an old key any more: all but the first may leave the key file")
+				s.rotated()
 				return
 			}
 			err = errors.Join(s.rewriteSome(ctx, names), s.dropManifests(dir, names))
@@ -105,6 +109,14 @@ func (s *Store) rewriteAll(ctx context.Context, dir string) {
 			continue
 		}
 		timer.Reset(rotateEvery)
+	}
+}
+
+// rotated says that old keys are not needed any more, as every start does while
+// there are any: the process that saw the last file go may not have come to it.
+func (s *Store) rotated() {
+	if len(s.opts.Keys.IDs()) > 1 {
+		s.log.Info("no file needs an old key any more: all but the first may leave the key file")
 	}
 }
 
