@@ -73,7 +73,12 @@ func (m *intake) each(ctx context.Context, fn func(*rest.SheetRow) error, bad fu
 	}
 }
 
+// unreadable is of a file that cannot be read to its end. Only a gzipped one can
+// tell that it has been cut off.
 func (m *intake) unreadable(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return exitWith(exitData, fmt.Errorf("cannot read %s: the gzip file ends early, in line %d: %w; copy or export it again", m.src.name, m.src.lines+1, err))
+	}
 	return exitWith(exitData, fmt.Errorf("cannot read %s: %w", m.src.name, err))
 }
 

@@ -18,7 +18,7 @@ type sheetFile struct {
 	spool bool // a copy of what comes once only
 	seed  maphash.Seed
 	hash  maphash.Hash
-	from  io.Reader
+	lines int // of its text that were read so far
 }
 
 // openSheet opens a file. What can be read once only is copied to a temporary one.
@@ -72,16 +72,28 @@ func (s *sheetFile) rewind() (io.Reader, error) {
 		return nil, err
 	}
 	s.hash.SetSeed(s.seed)
+	s.lines = 0
 	b := bufio.NewReaderSize(io.TeeReader(s.file, &s.hash), 1<<18)
-	s.from = b
 	if head, _ := b.Peek(2); bytes.Equal(head, []byte{0x1f, 0x8b}) {
 		z, err := gzip.NewReader(b)
 		if err != nil {
 			return nil, err
 		}
-		s.from = z
+		return lineCounter{z, &s.lines}, nil
 	}
-	return s.from, nil
+	return lineCounter{b, &s.lines}, nil
+}
+
+// lineCounter counts the lines of what is read.
+type lineCounter struct {
+	io.Reader
+	n *int
+}
+
+func (c lineCounter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	*c.n += bytes.Count(p[:n], []byte("\n"))
+	return n, err
 }
 
 // print is a fingerprint of what was read since.

@@ -157,6 +157,9 @@ func (r *Recording) step() (*market.Batch, error) {
 }
 
 func (r *Recording) wrap(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) { // plain text just ends
+		err = fmt.Errorf("the gzip file ends early: %w; copy it again, or `gzip -dc` what is there, without the last line", err)
+	}
 	if r.text == nil {
 		return fmt.Errorf("cannot read recording %q: %w", r.path, err)
 	}

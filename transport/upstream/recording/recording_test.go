@@ -192,8 +192,11 @@ func TestRefused(t *testing.T) {
 		t.Errorf("a folder: %v", err)
 	}
 	whole, _ := os.ReadFile(write(t, "cut.jsonl.gz", strings.Repeat(good, 100)))
-	if _, err := recording.Open(write(t, "cut.jsonl", string(whole[:len(whole)-12]))); err == nil {
-		t.Error("a cut gzip file was opened")
+	if _, err := recording.Open(write(t, "cut.jsonl", string(whole[:len(whole)-12]))); err == nil || !strings.Contains(err.Error(), "ends early") || !strings.Contains(err.Error(), "line ") {
+		t.Errorf("a cut gzip file: %v", err)
+	}
+	if _, err := recording.Open(write(t, "cut.jsonl", string(whole[:5]))); err == nil || !strings.Contains(err.Error(), "ends early") {
+		t.Errorf("a gzip file of 5 bytes: %v", err)
 	}
 }
 
