@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -128,7 +128,10 @@ func makeBackup(ctx context.Context, o *Options, from, dir string, durable uint6
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(makeDir(files, dir), removePartial(files, dir, lineage)); err != nil {
+	if err := backupRoom(files, dir); err != nil {
+		return nil, err
+	}
+	if err := removePartial(files, dir, lineage); err != nil {
 		return nil, err
 	}
 	if err := enough(files, from, dir, names); err != nil {
@@ -138,7 +141,7 @@ func makeBackup(ctx context.Context, o *Options, from, dir string, durable uint6
 	partial := files.PathJoin(dir, stamp+partialSuffix)
 	b := &Backup{Manifest: Manifest{Format: backupFormat, Lineage: lineage, Made: began.UTC().Truncate(time.Millisecond)}}
 	if err := b.fill(ctx, o, from, partial, names, durable, c); err != nil {
-		return nil, errors.Join(err, files.RemoveAll(partial))
+		return nil, errors.Join(unfinished(err, partial), files.RemoveAll(partial))
 	}
 	b.Dir = files.PathJoin(dir, fmt.Sprintf("%s-%d", stamp, b.Seq))
 	if err := errors.Join(files.Rename(partial, b.Dir), syncDir(files, dir)); err != nil {
@@ -146,6 +149,43 @@ func makeBackup(ctx context.Context, o *Options, from, dir string, durable uint6
 	}
 	b.Took = time.Since(began)
 	return b, nil
+}
+
+// backupRoom makes the folder of the backups where it is not there.
+func backupRoom(files vfs.FS, dir string) error {
+	info, err := files.Stat(dir)
+	switch {
+	case err == nil && !info.IsDir():
+		err = syscall.ENOTDIR
+	case errors.Is(err, os.ErrNotExist):
+		err = makeDir(files, dir)
+	}
+	if errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("cannot use %q for backups: it is a file, or lies below one; set backup.dir to a folder: %w", dir, err)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot use %q for backups: %w; set backup.dir to a folder that can be written to", dir, err)
+	}
+	return nil
+}
+
+// unfinishedError is of a backup that got no name: it tells the one that it would
+// have had.
+type unfinishedError struct {
+	error
+	text string
+}
+
+func (e unfinishedError) Error() string { return e.text }
+func (e unfinishedError) Unwrap() error { return e.error }
+
+func unfinished(err error, partial string) error {
+	name := strings.TrimSuffix(partial, partialSuffix)
+	text := strings.ReplaceAll(err.Error(), partial, name)
+	if errors.Is(err, ErrCorrupt) {
+		text = fmt.Sprintf("the copy %q did not verify and is removed: %s; `velocimeter verify` lists what is wrong with the lineage, and a start mends it", name, text)
+	}
+	return unfinishedError{err, text}
 }
 
 // fill makes the copy, verifies it and writes its manifest.
@@ -235,10 +275,13 @@ func Backups(files vfs.FS, dir, lineage string) (list []Backup, err error) {
 	if files == nil {
 		files = vfs.Default
 	}
-	names, err := files.List(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if there, err := exists(files, dir); err == nil && !there {
 		return nil, nil
 	}
+	if err := backupRoom(files, dir); err != nil {
+		return nil, err
+	}
+	names, err := files.List(dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the backups in %q: %w", dir, err)
 	}

@@ -172,6 +172,9 @@ func TestScheduledBackups(t *testing.T) {
 			t.Fatalf("backup %+v", p)
 		}
 	}
+	if !strings.Contains(log.String(), "it is a file, or lies below one; set backup.dir") {
+		t.Errorf("a file is no folder: %s", log.String())
+	}
 	if n := strings.Count(log.String(), "backup failed"); n != 1 || b.failed.Load() != 3 || !b.failing.Load() {
 		t.Errorf("%d failures were logged, %d counted:\n%s", n, b.failed.Load(), log.String())
 	}
