@@ -309,10 +309,22 @@ func Prune(files vfs.FS, dir, lineage string, keep int, age time.Duration, now t
 	if err != nil {
 		return nil, err
 	}
+	// Those of which the clock says that they are not made yet are older than its
+	// being set right.
+	slices.SortStableFunc(list, func(a, b Backup) int {
+		x, y := a.Made.After(now), b.Made.After(now)
+		switch {
+		case x == y:
+			return 0
+		case x:
+			return -1
+		}
+		return 1
+	})
 	for i := range list {
 		newest := i == len(list)-1
 		if newest || len(list)-i <= keep && (age == 0 || now.Sub(list[i].Made) <= age) {
-			break
+			continue
 		}
 		// What is half removed must not be taken for a backup.
 		partial := list[i].Dir + partialSuffix

@@ -341,6 +341,11 @@ func TestPrune(t *testing.T) {
 	f(20, 25*day, 4)
 	f(3, 25*day, 3)
 	f(20, day, 1)
+	// A clock that had run ahead must not have what is made now removed.
+	put("live", 31+10)
+	if gone, err := Prune(mem, "/b", "live", 1, 0, now); err != nil || len(gone) != 1 || gone[0] != "/b/live-41" {
+		t.Errorf("of one that is not made yet: removed %v, %v", gone, err)
+	}
 	if list, err := Backups(mem, "/nowhere", "live"); err != nil || list != nil {
 		t.Errorf("nowhere: %v, %v", list, err)
 	}
