@@ -51,8 +51,11 @@ func (s *Store) Backup(ctx context.Context, dir string, c Checks) (*Backup, erro
 	}
 	defer s.backing.Store(false)
 	from := s.opts.FS.PathJoin(s.opts.Dir, s.opts.Lineage+checkpointSuffix)
+	err := s.gapless(ctx)
 	durable := s.durable.Load().seq // before the picture is taken: it holds at least that
-	err := s.checkpoint(from)
+	if err == nil {
+		err = s.checkpoint(from)
+	}
 	var b *Backup
 	if err == nil {
 		b, err = makeBackup(ctx, &s.opts, from, dir, durable, c)
@@ -61,6 +64,38 @@ func (s *Store) Backup(ctx context.Context, dir string, c Checks) (*Backup, erro
 		return nil, fmt.Errorf("cannot back up lineage %q: %w", s.opts.Lineage, err)
 	}
 	return b, nil
+}
+
+const (
+	// gapFor is how long a backup waits for the state that tells of a gap; the
+	// engine makes one within seconds.
+	gapFor   = 30 * time.Second
+	gapEvery = 50 * time.Millisecond
+)
+
+// gapless waits until a state tells of the ticks that there was no space for: a
+// copy without it could not go on across them.
+func (s *Store) gapless(ctx context.Context) error {
+	ticker, end := time.NewTicker(gapEvery), time.NewTimer(gapFor)
+	defer ticker.Stop()
+	defer end.Stop()
+	for {
+		s.writer.Lock()
+		gaps := len(s.skipped)
+		s.writer.Unlock()
+		if gaps == 0 {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.life.Done():
+			return ErrClosed
+		case <-end.C:
+			return fmt.Errorf("%w: history was paused for want of it, and the state that is to tell of the gap is not saved yet", ErrSpace)
+		}
+	}
 }
 
 // checkpoint takes a picture of the store: links to files that never change, and
@@ -185,6 +220,9 @@ func unfinished(err error, partial string) error {
 	if errors.Is(err, ErrCorrupt) {
 		text = fmt.Sprintf("the copy %q did not verify and is removed: %s; `velocimeter verify` lists what is wrong with the lineage, and a start mends it", name, text)
 	}
+	if errors.Is(err, syscall.ENOSPC) {
+		err, text = errors.Join(ErrSpace, err), fmt.Sprintf("%v: %s; make room or set backup.dir to another disk", ErrSpace, text)
+	}
 	return unfinishedError{err, text}
 }
 
@@ -251,6 +289,21 @@ func enough(files vfs.FS, from, to string, names []string) error {
 	}
 	if usage.AvailBytes < need {
 		return fmt.Errorf("%w in %q: %d bytes are free, %d are needed; make room or set backup.dir to another disk", ErrSpace, to, usage.AvailBytes, need)
+	}
+	return nil
+}
+
+// TidyBackups removes what a process that crashed left of a lineage's backups.
+// Nobody may be making one. files may be nil.
+func TidyBackups(files vfs.FS, dir, lineage string) error {
+	if files == nil {
+		files = vfs.Default
+	}
+	if there, err := exists(files, dir); err == nil && !there {
+		return nil
+	}
+	if err := removePartial(files, dir, lineage); err != nil {
+		return fmt.Errorf("cannot remove unfinished backups in %q: %w", dir, err)
 	}
 	return nil
 }

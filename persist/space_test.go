@@ -1,7 +1,9 @@
 package persist
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -125,6 +127,50 @@ func TestNoSpaceLeavesKnownHoles(t *testing.T) {
 	defer func() { _ = w.s.Close() }()
 	if rec := w.s.Recovery(); !rec.Clean || len(rec.Damage) > 0 || rec.DurableSeq != w.next-1 {
 		t.Errorf("%+v", rec)
+	}
+}
+
+// TestBackupAfterPause asks for a backup before the state that tells of the lost
+// ticks is saved: it waits for that.
+func TestBackupAfterPause(t *testing.T) {
+	mem := vfs.NewMem()
+	o := testOptions(mem)
+	o.MinFreeBytes = 1000
+	w := newWalk(t, 5, o, 5)
+	w.room(mem, 1<<30)
+	w.append(market.Second)
+	w.commit()
+	w.room(mem, 0)
+	if err := w.s.Append(w.mk.step(w.next, market.Second)); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("got %v", err)
+	}
+	w.next++
+	w.room(mem, 1<<30)
+	w.append(market.Second)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if b, err := w.s.Backup(ctx, "/backups", Checks{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("backup %+v, %v", b, err)
+	}
+	done := make(chan error)
+	go func() {
+		b, err := w.s.Backup(t.Context(), "/backups", Checks{})
+		if err == nil && b.Seq != w.model.last() {
+			err = fmt.Errorf("backup %+v", b)
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(4 * gapEvery):
+	}
+	w.save()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := w.s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -142,7 +143,14 @@ func TestScheduledBackups(t *testing.T) {
 	var log lockedBuffer
 	c := &config.Loaded{}
 	c.Backup = config.Backup{Dir: filepath.Join(dir, "copies"), Every: time.Millisecond, Keep: 2}
+	cut := filepath.Join(dir, "copies", "live-20260102T030405.678Z.partial")
+	if err := os.MkdirAll(cut, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	b := newBackups(c, store, "live", slog.New(slog.NewTextHandler(&log, nil)))
+	if _, err := os.Stat(cut); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what a crash left of a backup is still there: %v", err)
+	}
 	b.checks = persist.Checks{}
 	b.start()
 	ticker := time.NewTicker(time.Millisecond)

@@ -39,9 +39,14 @@ type backups struct {
 func newBackups(c *config.Loaded, store *persist.Store, lineage string, log *slog.Logger) *backups {
 	b := &backups{store: store, lineage: lineage, dir: backupDir(c), plan: c.Backup, checks: storeChecks(c), log: log}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
-	if list, err := persist.Backups(nil, b.dir, lineage); err != nil {
-		log.Warn("cannot look at the backups", "error", err)
-	} else if n := len(list); n > 0 {
+	list, err := persist.Backups(nil, b.dir, lineage)
+	if err == nil {
+		err = persist.TidyBackups(nil, b.dir, lineage)
+	}
+	if err != nil {
+		log.Warn("cannot look after the backups", "error", err)
+	}
+	if n := len(list); n > 0 {
 		b.note(&list[n-1])
 	}
 	return b
