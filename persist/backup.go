@@ -116,7 +116,8 @@ func (s *Store) checkpoint(to string) error {
 }
 
 // BackupLineage does what Store.Backup does for a lineage that no process uses;
-// it is not opened for writing, and the data folder is locked meanwhile. Errors:
+// it is not opened for writing, and the data folder is locked meanwhile, but where
+// its disk cannot be written to. Errors:
 // ErrLocked and those of Store.Backup.
 func BackupLineage(ctx context.Context, o Options, dir string, c Checks) (b *Backup, err error) {
 	defer func() {
@@ -132,6 +133,9 @@ func BackupLineage(ctx context.Context, o Options, dir string, c Checks) (b *Bac
 		return nil, err
 	}
 	lock, err := lockDir(&o)
+	if errors.Is(err, syscall.EROFS) { // nobody can be writing there
+		lock, err = nothing{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -208,6 +210,16 @@ func TestBackupOfDamage(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if b, err := BackupLineage(ctx, testOptions(mem), "/backups", Checks{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("backup %+v, %v", b, err)
+	}
+}
+
+// A disk that lets itself only be read, as after errors, can still be backed up.
+func TestBackupOfReadOnlyDisk(t *testing.T) {
+	mem := vfs.NewMem()
+	kept(t, mem, nil)
+	o := testOptions(unlockable{mem, &fs.PathError{Op: "open", Path: "/data/LOCK", Err: syscall.EROFS}})
+	if b, err := BackupLineage(t.Context(), o, "/backups", Checks{}); err != nil || b.Seq == 0 {
 		t.Errorf("backup %+v, %v", b, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,6 +61,8 @@ func (a *app) backup(ctx context.Context, c *config.Loaded, lineage string, asJS
 		case err == nil:
 			made = shownBackup(p)
 		case errors.Is(err, persist.ErrKey):
+			err = exitWith(exitConfig, err)
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR):
 			err = exitWith(exitConfig, err)
 		default:
 			err = exitWith(exitIO, err)
@@ -178,6 +181,10 @@ func restoreError(err error) error {
 		return exitWith(exitConfig, err)
 	case errors.Is(err, persist.ErrCorrupt), errors.Is(err, persist.ErrNoBackup), errors.Is(err, persist.ErrFormat), errors.Is(err, fs.ErrNotExist):
 		return exitWith(exitData, err)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR):
+		return exitWith(exitConfig, fmt.Errorf("%w; the backup has to be readable, and data a folder that can be written to", err))
+	case errors.Is(err, syscall.ENOSPC):
+		return exitWith(exitIO, fmt.Errorf("%w; make room in the data folder and repeat: the lineage that is there is as it was", err))
 	}
 	return exitWith(exitIO, err)
 }
