@@ -114,6 +114,7 @@ func TestBackupWithoutServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, exitData, "its checksum differs", "verify", found[0].Dir)
+	expect(t, exitData, "it cannot be restored: make another", "verify", found[0].Dir)
 	o := expect(t, exitData, "", "verify", "--json", found[0].Dir)
 	var rep reportJSON
 	if err := json.Unmarshal([]byte(o.stdout), &rep); err != nil || rep.Sound || rep.FaultCount != 1 || rep.Faults[0].Key != filepath.Base(logs[0]) {
@@ -185,6 +186,10 @@ func TestScheduledBackups(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "backup failed"); n != 1 || b.failed.Load() != 3 || !b.failing.Load() {
 		t.Errorf("%d failures were logged, %d counted:\n%s", n, b.failed.Load(), log.String())
+	}
+	b.cancel()
+	if p, err := b.Backup(t.Context(), ""); !errors.Is(err, admin.ErrBackupStopping) {
+		t.Errorf("backup %+v of a server that stops: %v", p, err)
 	}
 }
 

@@ -28,8 +28,9 @@ func (a *app) backupCommand() *cobra.Command {
 		Use: "backup", Short: "Copy the store and verify the copy; the running server is asked to, and goes on",
 		Long: "Asks the server that has the data folder for a backup, at its admin listener and into its own\n" +
 			"backup.dir; where no server has it, copies the lineages in the folder itself. Every copy is verified\n" +
-			"before it gets its name. Exit code: 69 when the server does not answer, 74 when it cannot be made,\n" +
-			"75 when one is being made already.",
+			"before it gets its name. Exit code: 64 when there is no such lineage, 69 when the server does not\n" +
+			"answer, 74 when it cannot be made, 75 when one is being made already or the server stops, 78 where a\n" +
+			"folder cannot be written to or the keys are not those of the store.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.load(cmd, config.StoreTool|config.BackupTool)
@@ -122,7 +123,7 @@ func askBackup(ctx context.Context, c *config.Loaded, lineage string) (*admin.Ba
 		return nil, exitWith(exitIO, fmt.Errorf("cannot read the server's answer: %w", err))
 	}
 	code := exitIO
-	if resp.StatusCode == http.StatusConflict {
+	if resp.StatusCode == http.StatusConflict || resp.StatusCode == http.StatusServiceUnavailable {
 		code = exitTemporary
 	}
 	return nil, exitWith(code, fmt.Errorf("cannot make a backup: the server answered %s: %s", resp.Status, problemText(body)))
@@ -143,7 +144,8 @@ func (a *app) restoreCommand() *cobra.Command {
 		Use: "restore BACKUP", Short: "Verify a backup and put it into the data folder as its lineage",
 		Long: "The lineage gets a new epoch: clients that resume get a snapshot. One that is there already is set\n" +
 			"aside, with --force, and never deleted. Exit code: 64 when the lineage exists, 65 when the backup is\n" +
-			"damaged or none, 75 while a server has the folder.",
+			"damaged or none, 74 when it cannot be written, 75 while a server has the folder, 78 where the folder\n" +
+			"cannot be written to or the keys are not those of the backup.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError("%s needs one backup; `%s --help` shows how", cmd.CommandPath(), cmd.CommandPath())

@@ -154,7 +154,10 @@ func (b *backups) Backup(_ context.Context, lineage string) (*admin.Backup, erro
 	}
 	p, err := b.make(b.ctx)
 	if errors.Is(err, persist.ErrBusy) {
-		return nil, fmt.Errorf("%w: %w", admin.ErrBackupBusy, err)
+		return nil, admin.ErrBackupBusy
+	}
+	if err != nil && b.ctx.Err() != nil {
+		return nil, admin.ErrBackupStopping
 	}
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -59,7 +60,8 @@ func addSettings(cmd *cobra.Command, used config.Command) {
 		if s.Flag == "" || s.Used&used == 0 || flags.Lookup(s.Flag) != nil {
 			continue
 		}
-		f := flags.VarPF(&rawFlag{text: s.Default}, s.Flag, "", s.Help)
+		help := strings.ReplaceAll(s.Help, "`", "") // the flags' own meaning of it is another
+		f := flags.VarPF(&rawFlag{text: s.Default}, s.Flag, "", help)
 		f.DefValue = s.Default
 		if s.Bool {
 			f.NoOptDefVal = "true"

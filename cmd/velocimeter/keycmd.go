@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -37,8 +38,18 @@ func (a *app) storeKey(out string) error {
 		return exitWith(exitIO, fmt.Errorf("cannot write a key: %w", err))
 	}
 	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, f.Sync(), f.Close(), syncFolder(out)); err != nil {
 		return exitWith(exitIO, fmt.Errorf("cannot write a key: %w", err))
 	}
 	return nil
+}
+
+// syncFolder makes a new file's name as durable as what is in it: without the key a
+// store is lost.
+func syncFolder(name string) error {
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

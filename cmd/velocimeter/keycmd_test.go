@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 )
 
 // A user makes a key, serves with it, and finds out what each command says without
@@ -90,5 +92,16 @@ func TestEncryptedStore(t *testing.T) {
 	refused(nil, nil, "--store-key-file", first)
 	if o := runApp(t.Context(), nil, "export", "--data", data, "-g", "raw", "--store-key-file", second); o.code != exitOK {
 		t.Errorf("exit %d: %s", o.code, o.stderr)
+	}
+}
+
+// The value of a flag is called by one word, whatever its text quotes.
+func TestFlagValues(t *testing.T) {
+	for _, cmd := range (&app{}).command().Commands() {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if name, _ := pflag.UnquoteUsage(f); strings.Contains(name, " ") {
+				t.Errorf("%s: --%s %s", cmd.Name(), f.Name, name)
+			}
+		})
 	}
 }

@@ -29,7 +29,8 @@ func (a *app) verifyCommand() *cobra.Command {
 		Long: "Reads every record of the lineages in the data folder, or of the lineage or backup in DIR, and\n" +
 			"changes nothing. Checks that each is what was written, that no tick is missing but those that are\n" +
 			"known to be, and that minutes, 5 minutes, hours, days and velocities are what they were made of.\n" +
-			"Exit code: 0 when sound, 65 when damaged, 75 while a server has the folder.",
+			"Exit code: 0 when sound, 64 when there is no such lineage, 65 when damaged or no store, 74 when it\n" +
+			"cannot be read, 75 while a server has the folder, 78 where the keys are not those of the store.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usageError("%s takes one folder; `%s --help` shows how", cmd.CommandPath(), cmd.CommandPath())
@@ -110,7 +111,11 @@ func (a *app) verify(ctx context.Context, c *config.Loaded, dirs []string, asJSO
 			return exitWith(exitIO, fmt.Errorf("cannot write the report: %w", err))
 		}
 		if !rep.Sound() {
-			errs = append(errs, fmt.Errorf("%q %w: %d faults; restore a backup, or start the server: it keeps the damaged store aside and goes on with all that can be read", dir, errDamaged, rep.FaultCount))
+			do := "restore a backup, or start the server: it keeps the damaged store aside and goes on with all that can be read"
+			if rep.Backup != nil {
+				do = "it cannot be restored: make another, or take an older one"
+			}
+			errs = append(errs, fmt.Errorf("%q %w: %d faults; %s", dir, errDamaged, rep.FaultCount, do))
 		}
 	}
 	return exitWith(exitData, errors.Join(errs...))

@@ -15,7 +15,7 @@ import (
 // Backups makes backups of the running store.
 type Backups interface {
 	// Backup makes and verifies one, of the named lineage or, with "", of the one
-	// that is served. Errors: ErrBackupBusy, ErrBackupLineage, others.
+	// that is served. Errors: ErrBackupBusy, ErrBackupLineage, ErrBackupStopping, others.
 	Backup(ctx context.Context, lineage string) (*Backup, error)
 }
 
@@ -25,6 +25,8 @@ var (
 	ErrBackupBusy = errors.New("a backup is being made already")
 	// ErrBackupLineage says that another lineage is served.
 	ErrBackupLineage = errors.New("another lineage is served")
+	// ErrBackupStopping says that the server stops, and so does the backup.
+	ErrBackupStopping = errors.New("the server is being stopped, the backup was broken off")
 )
 
 // Backup is a finished backup as the listener answers it.
@@ -56,6 +58,9 @@ func backup(ctx *fasthttp.RequestCtx, backups Backups) {
 	switch {
 	case errors.Is(err, ErrBackupBusy):
 		gate.Problem(ctx, http.StatusConflict, "backup_running", err.Error(), "wait for it to end")
+		return
+	case errors.Is(err, ErrBackupStopping):
+		gate.Problem(ctx, http.StatusServiceUnavailable, "unavailable", err.Error(), "ask again when it runs")
 		return
 	case errors.Is(err, ErrBackupLineage):
 		gate.Problem(ctx, http.StatusNotFound, "not_found", err.Error(), "leave lineage out, or stop the server to back up others")

@@ -40,6 +40,7 @@ func TestBackup(t *testing.T) {
 	f("192.0.2.1", "", nil, 403, "forbidden")
 	f("127.0.0.1", "http://example.org", nil, 403, "forbidden")
 	f("127.0.0.1", "", ErrBackupBusy, 409, "backup_running")
+	f("127.0.0.1", "", ErrBackupStopping, 503, "unavailable")
 	f("127.0.0.1", "", ErrBackupLineage, 404, "not_found")
 	f("127.0.0.1", "", errors.New("no space"), 500, "no space")
 }
