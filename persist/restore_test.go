@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -148,5 +149,37 @@ func (k *killedRestore) movedAway() {
 	}
 	if epoch := k.open(); epoch == k.old || epoch == k.new || !k.has("live.restore") {
 		k.t.Fatalf("%s: epoch %s", k.at, epoch)
+	}
+}
+
+// What is left of a backup or a restore and cannot be removed is no reason not to
+// start, let alone to mend.
+func TestLeftoversThatStay(t *testing.T) {
+	mem := vfs.NewMem()
+	w := newWalk(t, 3, testOptions(mem), 3)
+	w.append(market.Second)
+	for _, name := range []string{"live.checkpoint", "live.restore.partial"} {
+		if err := mem.MkdirAll("/data/"+name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	o := w.o
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	o.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpRemoveAll {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	s := mustOpen(t, o)
+	if rec := s.Recovery(); rec.Mended != nil || rec.DurableSeq != 1 || strings.Count(log.String(), "cannot remove") != 2 {
+		t.Errorf("%+v\n%s", rec, log.String())
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

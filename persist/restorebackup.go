@@ -151,11 +151,11 @@ func (r *Restored) decide(backup, partial, whole string, o *Options) error {
 func tidyRestore(o *Options) error {
 	whole := o.FS.PathJoin(o.Dir, o.Lineage+restoreSuffix)
 	if err := o.FS.RemoveAll(whole + partialSuffix); err != nil {
-		return fmt.Errorf("cannot remove an unfinished restore: %w", err)
+		o.Logger.Warn("cannot remove an unfinished restore", "folder", whole+partialSuffix, "error", err)
 	}
 	left, err := finishRestore(o)
 	if left {
-		o.Logger.Warn("a restore was ended before it replaced the lineage, which goes on as it was: repeat `velocimeter restore`, or remove the folder", "lineage", o.Lineage, "folder", whole)
+		o.Logger.Warn("a restore was ended before it replaced the lineage, and what it made is not used: repeat `velocimeter restore`, or remove the folder", "lineage", o.Lineage, "folder", whole)
 	}
 	return err
 }

@@ -206,7 +206,7 @@ func (s *Store) tidy() error {
 	}
 	checkpoint := s.opts.FS.PathJoin(s.opts.Dir, s.opts.Lineage+checkpointSuffix)
 	if err := s.opts.FS.RemoveAll(checkpoint); err != nil { // it holds on to files
-		return fmt.Errorf("cannot remove %q: %w", checkpoint, err)
+		s.log.Warn("cannot remove what is left of a backup", "folder", checkpoint, "error", err)
 	}
 	return nil
 }
