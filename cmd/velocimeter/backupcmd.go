@@ -144,9 +144,9 @@ func (a *app) restoreCommand() *cobra.Command {
 		Use: "restore BACKUP", Short: "Verify a backup and put it into the data folder as its lineage",
 		Long: "The lineage gets a new epoch: clients that resume get a snapshot. One that is there already is set\n" +
 			"aside, with --force, and never deleted. Ended halfway, it leaves the lineage as it was, or the next\n" +
-			"start of the server puts the restored one in place. Exit code: 64 when the lineage exists, 65 when the backup is\n" +
-			"damaged or none, 74 when it cannot be written, 75 while a server has the folder, 78 where the folder\n" +
-			"cannot be written to or the keys are not those of the backup.",
+			"start of the server puts the restored one in place. Exit code: 64 when the lineage exists, 65 when the\n" +
+			"backup is damaged or none, 74 when it cannot be written, 75 while a server has the folder, 78 where the\n" +
+			"folder cannot be written to or the keys are not those of the backup.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError("%s needs one backup; `%s --help` shows how", cmd.CommandPath(), cmd.CommandPath())
