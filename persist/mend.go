@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -47,9 +48,14 @@ type Mended struct {
 	Records  uint64       `json:"records"`   // that were read
 	Refused  uint64       `json:"refused"`   // of those, that did not check out
 	State    bool         `json:"state"`     // the saved state was found whole
-	Files    []FileDamage `json:"files"`     // what is wrong with which file
-	LostSeqs []SeqRange   `json:"lost_seqs"` // ticks that are missing
-	Lost     []Loss       `json:"lost"`      // history that may be missing
+	Files    []FileDamage `json:"files"`     // what is wrong with which file, the first 64
+	LostSeqs []SeqRange   `json:"lost_seqs"` // ticks that are missing, at most 256 ranges
+	Lost     []Loss       `json:"lost"`      // history that may be missing, at most 256 ranges
+	// MoreFiles counts the damaged files beyond those in Files, Joined the ranges and
+	// parts of files that were joined with another since there were too many: what
+	// lies between counts as lost, too, and may be there.
+	MoreFiles uint64 `json:"more_files,omitempty"`
+	Joined    uint64 `json:"joined,omitempty"`
 }
 
 // FileDamage says what is wrong with a file of a damaged store.
@@ -161,8 +167,7 @@ func (m *mender) install() error {
 	}
 	m.report.Folder = o.FS.PathBase(aside)
 	if old := readMended(o); old != nil { // what was lost before is no less so
-		m.report.LostSeqs = append(old.LostSeqs, m.report.LostSeqs...)
-		m.report.Lost = append(old.Lost, m.report.Lost...)
+		m.addOld(old)
 	}
 	text, err := json.MarshalIndent(m.report, "", "\t")
 	if err != nil {
@@ -182,6 +187,19 @@ func (m *mender) install() error {
 	}
 	m.report.tell(o.Logger)
 	return finishMend(o)
+}
+
+// addOld takes in what an earlier mending told.
+func (m *mender) addOld(old *Mended) {
+	seqs, lost := m.report.LostSeqs, m.report.Lost
+	m.report.LostSeqs, m.report.Lost = nil, nil
+	m.report.Joined += old.Joined
+	for _, r := range slices.Concat(old.LostSeqs, seqs) {
+		m.report.addSeqs(r)
+	}
+	for _, l := range slices.Concat(old.Lost, lost) {
+		m.add(l)
+	}
 }
 
 // finishMend does the last step of mending where the one before is done, and
@@ -226,10 +244,13 @@ func freeName(fs vfs.FS, base, suffix string) (string, error) {
 	}
 }
 
+// maxMended bounds what is read of a report.
+const maxMended = 16 << 20
+
 // readMended returns the report that lies in a store's folder, nil for none.
 func readMended(o *Options) *Mended {
 	path := o.FS.PathJoin(o.Dir, o.Lineage, mendedFile)
-	data, _, err := looseRead(o.FS, path)
+	data, _, err := looseRead(o.FS, path, maxMended)
 	if err != nil {
 		return nil
 	}

@@ -82,7 +82,7 @@ func (m *mender) lose(after, to uint64) {
 	if to <= after {
 		return
 	}
-	m.report.LostSeqs = append(m.report.LostSeqs, SeqRange{First: after + 1, Last: to})
+	m.report.addSeqs(SeqRange{First: after + 1, Last: to})
 	m.meta.lost = record.AddLost(m.meta.lost, LostRange{From: after, To: to})
 }
 

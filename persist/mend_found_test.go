@@ -43,8 +43,19 @@ func hitBlocks(t *testing.T, mem *vfs.MemFS, o *Options, want func(kinds string)
 		if !strings.HasSuffix(name, ".sst") {
 			continue
 		}
+		f, err := openRaw(mem, name)
+		if err != nil {
+			t.Fatal(err)
+		}
 		data, r := contentsOf(t, mem, name), newTableReader()
-		for at, n := 0, r.block(data); n > 0; n = r.block(data[at:]) {
+		for at := 0; ; {
+			n, err := r.block(f, int64(at))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n == 0 {
+				break
+			}
 			kinds := map[byte]struct{}{}
 			if err := r.rows(data[at:at+n], func(key, _ []byte) error {
 				kinds[key[0]] = struct{}{}
@@ -58,6 +69,7 @@ func hitBlocks(t *testing.T, mem *vfs.MemFS, o *Options, want func(kinds string)
 			}
 			at += n + blockTrailer
 		}
+		f.close()
 		rewrite(t, mem, name, data)
 	}
 	return hits

@@ -52,77 +52,108 @@ func chunkAt(b []byte) (c chunk, ok bool) {
 }
 
 // eachChunk yields the intact chunks of a log in order; skipped says that
-// something between one and the one before is neither a chunk nor room.
-func eachChunk(data []byte, fn func(c *chunk, skipped bool) error) (rest bool, err error) {
+// something between one and the one before is neither a chunk nor room. Error:
+// errUnsteady, and what fn returns.
+func eachChunk(f *rawFile, fn func(c *chunk, skipped bool) error) (rest bool, err error) {
 	skipped := false
-	for start := 0; start < len(data); start += logBlock {
-		b := data[start:min(start+logBlock, len(data))]
-		for len(b) >= chunkHeader[0] {
+	for start := int64(0); start < f.size(); start += logBlock {
+		for at := 0; ; {
+			b, err := f.bytes(start+int64(at), logBlock-at) // anew: fn may have moved the window
+			if err != nil {
+				return false, err
+			}
+			if len(b) < chunkHeader[0] {
+				break
+			}
 			c, ok := chunkAt(b)
 			if !ok {
 				// Less than a chunk's header at the end of a block is left empty.
 				if len(b) >= chunkHeader[2] || !zero(b) {
-					skipped = skipped || !preallocated(data, b, start)
+					room, err := preallocated(f, b, start+int64(at))
+					if err != nil {
+						return false, err
+					}
+					skipped = skipped || !room
 				}
 				break
 			}
 			if err := fn(&c, skipped); err != nil {
 				return false, err
 			}
-			b, skipped = b[c.size:], false
+			at, skipped = at+c.size, false
 		}
 	}
 	return skipped, nil
+}
+
+// maxRecord bounds a record of a log. The largest is the batch of a whole state.
+const maxRecord = 256 << 20
+
+// recordReader joins chunks to records.
+type recordReader struct {
+	own    uint32 // number of the log that the file is
+	fn     func(record []byte, broken bool) error
+	record []byte
+	within bool
+	broken bool
+	ended  bool
 }
 
 // readRecords yields the intact records of a log in order. broken says that
 // something between it and the one before cannot be read; rest that something
 // behind the last cannot, which may be the torn end of an unclean stop. A file
 // that was used before holds the rest of an older log behind the end of its own.
-func readRecords(data []byte, fn func(record []byte, broken bool) error) (rest bool, err error) {
-	own := uint32(0)
-	_, _ = eachChunk(data, func(c *chunk, _ bool) error {
+func readRecords(f *rawFile, fn func(record []byte, broken bool) error) (rest bool, err error) {
+	r := recordReader{fn: fn}
+	_, err = eachChunk(f, func(c *chunk, _ bool) error {
 		if len(c.payload) > 0 {
-			own = max(own, c.log)
+			r.own = max(r.own, c.log)
 		}
 		return nil
 	})
-	var record []byte
-	within, broken, ended := false, false, false
-	skipped, err := eachChunk(data, func(c *chunk, skipped bool) error {
-		ended = ended || c.end && c.log == own+1 && !skipped && !within
-		if ended || c.end || c.log != own {
-			return nil
-		}
-		broken = broken || skipped
-		if skipped {
-			within = false
-		}
-		switch c.position {
-		case chunkFull, chunkFirst:
-			broken = broken || within
-			record, within = append(record[:0], c.payload...), true
-		default:
-			if !within {
-				broken = true
-				return nil
-			}
-			record = append(record, c.payload...)
-		}
-		if c.position != chunkFull && c.position != chunkLast {
-			return nil
-		}
-		err := fn(record, broken)
-		within, broken = false, false
-		return err
-	})
-	return !ended && (skipped || broken || within), err
+	if err != nil {
+		return false, err
+	}
+	skipped, err := eachChunk(f, r.chunk)
+	return !r.ended && (skipped || r.broken || r.within), err
 }
 
-// preallocated reports whether nothing but zeros follows: room for what was never
-// written.
-func preallocated(data, b []byte, start int) bool {
-	return zero(b) && zero(data[min(start+logBlock, len(data)):])
+func (r *recordReader) chunk(c *chunk, skipped bool) error {
+	r.ended = r.ended || c.end && c.log == r.own+1 && !skipped && !r.within
+	if r.ended || c.end || c.log != r.own {
+		return nil
+	}
+	r.broken = r.broken || skipped
+	if skipped {
+		r.within = false
+	}
+	switch c.position {
+	case chunkFull, chunkFirst:
+		r.broken = r.broken || r.within
+		r.record, r.within = append(r.record[:0], c.payload...), true
+	default:
+		if !r.within || len(r.record) > maxRecord {
+			r.broken, r.within = true, false
+			return nil
+		}
+		r.record = append(r.record, c.payload...)
+	}
+	if c.position != chunkFull && c.position != chunkLast {
+		return nil
+	}
+	err := r.fn(r.record, r.broken)
+	r.within, r.broken = false, false
+	return err
+}
+
+// preallocated reports whether nothing but zeros follows from the rest of a block
+// on: room for what was never written.
+func preallocated(f *rawFile, b []byte, at int64) (bool, error) {
+	if !zero(b) {
+		return false, nil
+	}
+	end, err := f.end()
+	return end <= at, err
 }
 
 func zero(b []byte) bool {
@@ -138,31 +169,43 @@ func zero(b []byte) bool {
 // their number.
 const batchHeader = 12
 
+// batchReader takes a batch apart.
+type batchReader struct {
+	b   []byte
+	bad bool // it does not follow the format
+}
+
+func (r *batchReader) text() (t []byte) {
+	n, w := binary.Uvarint(r.b)
+	if r.bad = r.bad || w <= 0 || n > uint64(len(r.b)-w); r.bad {
+		return nil
+	}
+	t, r.b = r.b[w:w+int(n)], r.b[w+int(n):]
+	return t
+}
+
+// next returns the next entry; false at the end, and where that is not to be told.
+func (r *batchReader) next() (kind pebble.InternalKeyKind, key, value []byte, ok bool) {
+	if len(r.b) == 0 {
+		return 0, nil, nil, false
+	}
+	kind = pebble.InternalKeyKind(r.b[0])
+	r.b = r.b[1:]
+	key = r.text()
+	switch kind {
+	case pebble.InternalKeyKindDelete, pebble.InternalKeyKindSingleDelete, pebble.InternalKeyKindLogData:
+	default:
+		value = r.text()
+	}
+	return kind, key, value, !r.bad
+}
+
 // readBatch yields the values that a record of a log sets. A record that is no
 // batch yields nothing that checks out.
 func readBatch(repr []byte, fn func(key, value []byte) error) error {
-	b := repr[min(len(repr), batchHeader):]
-	text := func() (t []byte, ok bool) {
-		n, w := binary.Uvarint(b)
-		if w <= 0 || n > uint64(len(b)-w) {
-			return nil, false
-		}
-		t, b = b[w:w+int(n)], b[w+int(n):]
-		return t, true
-	}
-	for len(b) > 0 {
-		kind := pebble.InternalKeyKind(b[0])
-		b = b[1:]
-		key, ok := text()
-		if !ok {
-			return nil
-		}
-		switch kind {
-		case pebble.InternalKeyKindDelete, pebble.InternalKeyKindSingleDelete, pebble.InternalKeyKindLogData:
-			continue
-		default:
-		}
-		value, ok := text()
+	r := batchReader{b: repr[min(len(repr), batchHeader):]}
+	for {
+		kind, key, value, ok := r.next()
 		if !ok {
 			return nil
 		}
@@ -173,5 +216,25 @@ func readBatch(repr []byte, fn func(key, value []byte) error) error {
 			return err
 		}
 	}
-	return nil
+}
+
+// isBatch reports whether a record is a batch: as many entries as it says, of kinds
+// that there are.
+func isBatch(repr []byte) bool {
+	if len(repr) < batchHeader {
+		return false
+	}
+	r, n := batchReader{b: repr[batchHeader:]}, uint32(0)
+	for {
+		kind, _, _, ok := r.next()
+		if !ok {
+			return !r.bad && n == binary.LittleEndian.Uint32(repr[8:])
+		}
+		if kind > pebble.InternalKeyKindMax {
+			return false
+		}
+		if kind != pebble.InternalKeyKindLogData {
+			n++
+		}
+	}
 }

@@ -2,6 +2,7 @@ package persist
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"slices"
 
@@ -27,9 +28,31 @@ var rungs = []struct {
 	{record.KindMonth, "1d", market.Day},
 }
 
+// maxLostSeqs bounds a report's list of ticks: beyond it those are joined between
+// which the fewest are there.
+const maxLostSeqs = 256
+
+func (r *Mended) addSeqs(add SeqRange) {
+	r.LostSeqs = append(r.LostSeqs, add)
+	if list := r.LostSeqs; len(list) > maxLostSeqs {
+		slices.SortFunc(list, func(a, b SeqRange) int { return cmp.Compare(a.First, b.First) })
+		between := func(i int) uint64 { return max(list[i].First, list[i-1].Last) - list[i-1].Last }
+		at := 1
+		for i := 2; i < len(list); i++ {
+			if between(i) < between(at) {
+				at = i
+			}
+		}
+		list[at-1].Last = max(list[at-1].Last, list[at].Last)
+		r.LostSeqs = slices.Delete(list, at, at+1)
+		r.Joined++
+	}
+}
+
 // losses turns what cannot be read into what history may lack.
 func (m *mender) losses() {
 	for _, h := range m.hits {
+		m.report.Joined += uint64(h.more)
 		m.hitLoss(h)
 	}
 	for _, l := range m.logHits {
@@ -191,6 +214,7 @@ func (m *mender) add(l Loss) {
 	if len(m.report.Lost) <= maxLoss {
 		return
 	}
+	m.report.Joined++
 	first := m.report.Lost[0] // the oldest of a kind takes in the next of that kind
 	for i := 1; i < len(m.report.Lost); i++ {
 		if o := m.report.Lost[i]; o.Kind == first.Kind {

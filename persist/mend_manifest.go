@@ -60,19 +60,20 @@ func readEdits(fs vfs.FS, dir string) (m *manifest, err error) {
 	if name == "" {
 		return nil, fmt.Errorf("%w: %q has no manifest", ErrCorrupt, dir)
 	}
-	data, torn, err := looseRead(fs, fs.PathJoin(dir, name))
+	f, err := openRaw(fs, fs.PathJoin(dir, name))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read manifest %q: %w", name, err)
 	}
-	m = &manifest{name: name, tables: map[uint64]*tableBounds{}, whole: marked && !torn && len(data) > 0}
-	rest, err := readRecords(data, func(record []byte, broken bool) error {
+	defer f.close()
+	m = &manifest{name: name, tables: map[uint64]*tableBounds{}, whole: marked && f.size() > 0}
+	rest, err := readRecords(f, func(record []byte, broken bool) error {
 		m.whole = m.whole && !broken
 		if err := m.edit(bufio.NewReader(bytes.NewReader(record))); err != nil {
 			m.whole = false
 		}
 		return nil
 	})
-	m.whole = m.whole && !rest
+	m.whole = m.whole && !rest && !f.s.Torn()
 	return m, err
 }
 

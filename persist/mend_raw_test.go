@@ -48,20 +48,21 @@ func TestRawFiles(t *testing.T) {
 		return nil
 	}
 	for _, name := range names {
-		data, torn, err := looseRead(mem, mem.PathJoin(dir, name))
-		if err != nil || torn {
-			t.Fatal(name, torn, err)
+		f, err := openRaw(mem, mem.PathJoin(dir, name))
+		if err != nil {
+			t.Fatal(name, err)
 		}
+		defer f.close()
 		switch {
 		case strings.HasSuffix(name, ".sst"):
 			tables++
-			hits, err := newTableReader().read(data, take)
+			hits, _, err := newTableReader().read(f, take)
 			if err != nil || len(hits) != 0 {
 				t.Errorf("%s: %v, %v", name, hits, err)
 			}
 		case strings.HasSuffix(name, ".log"):
 			logs++
-			rest, err := readRecords(data, func(record []byte, broken bool) error {
+			rest, err := readRecords(f, func(record []byte, broken bool) error {
 				if broken {
 					t.Errorf("%s is broken", name)
 				}

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -35,7 +35,7 @@ type mender struct {
 	tables, logs []string
 	others       []string
 	found        []tableFile
-	sums         map[string]uint64
+	reads        map[string]*pastReads
 	hits         []hit
 	logHits      [][2]uint64 // ticks beside a damaged part of a log
 
@@ -74,7 +74,7 @@ type mendMeta struct {
 }
 
 func (m *mender) run() error {
-	m.table, m.sums = newTableReader(), map[string]uint64{}
+	m.table, m.reads = newTableReader(), map[string]*pastReads{}
 	m.ticks, m.graves = map[uint64]market.Time{}, map[market.ID]market.Time{}
 	m.meta.states, m.meta.sets = map[uint64]stateMark{}, map[uint64]*record.StateSet{}
 	if err := m.list(); err != nil {
@@ -128,21 +128,23 @@ func (m *mender) list() error {
 	return nil
 }
 
-// maxFileDamage bounds what a report says of files.
+// maxFileDamage bounds what a report says of files; further ones are counted.
 const maxFileDamage = 64
 
 func (m *mender) damaged(name, what string) {
 	if len(m.report.Files) < maxFileDamage {
 		m.report.Files = append(m.report.Files, FileDamage{Name: name, What: what})
+		return
 	}
+	m.report.MoreFiles++
 }
 
 // readPromise reads MARK. A place of it that is neither valid nor blank may have
 // promised more than the other.
 func (m *mender) readPromise() {
-	data, torn, err := looseRead(m.from, m.fs.PathJoin(m.dir, markFile))
+	data, torn, err := looseRead(m.from, m.fs.PathJoin(m.dir, markFile), markSlots*markStride)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		data, torn, err = looseRead(m.from, m.fs.PathJoin(m.dir, markFile))
+		data, torn, err = looseRead(m.from, m.fs.PathJoin(m.dir, markFile), markSlots*markStride)
 	}
 	if err != nil {
 		if !errors.Is(err, os.ErrNotExist) {
@@ -215,56 +217,8 @@ func (m *mender) unknownEnd(last uint64) {
 		for seq := range m.ticks {
 			last = max(last, seq)
 		}
-		m.logHits = append(m.logHits, [2]uint64{last, 0})
+		m.hitLog(last)
 	}
-}
-
-// misplaced yields what lies under a name that promises something else.
-func (m *mender) misplaced(fn func(key, value []byte) error) error {
-	for _, name := range slices.Concat(m.others, m.logs, m.tables) {
-		data, _, err := m.load(name)
-		if errors.Is(err, errUnsteady) {
-			return err
-		}
-		if err != nil {
-			continue
-		}
-		if !slices.Contains(m.tables, name) && nextBlock(data, 0) >= 0 {
-			if _, err := m.table.read(data, func(key, value []byte) error {
-				if value == nil {
-					return nil
-				}
-				return fn(key, value)
-			}); err != nil {
-				return err
-			}
-		}
-		if slices.Contains(m.logs, name) {
-			continue
-		}
-		if _, err := readRecords(data, func(rec []byte, _ bool) error { return readBatch(rec, fn) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// errUnsteady says that a file does not read as it did before.
-var errUnsteady = errors.New("a file reads otherwise each time")
-
-// load reads a file, which must be the same whenever it is read: what is copied is
-// what was surveyed.
-func (m *mender) load(name string) (data []byte, torn bool, err error) {
-	data, torn, err = looseRead(m.from, m.fs.PathJoin(m.dir, name))
-	sum := uint64(crc32.Checksum(data, castagnoli)) | uint64(len(data))<<32
-	if err != nil {
-		sum = ^uint64(0)
-	}
-	if was, ok := m.sums[name]; ok && was != sum {
-		return nil, true, fmt.Errorf("%w: %q", errUnsteady, name)
-	}
-	m.sums[name] = sum
-	return data, torn, err
 }
 
 // tableFile is a table's file as it was found.
@@ -276,7 +230,7 @@ type tableFile struct {
 }
 
 func (m *mender) readTable(name string, fn func(key, value []byte) error, note bool) error {
-	data, torn, err := m.load(name)
+	file, err := m.openFile(name)
 	if errors.Is(err, errUnsteady) {
 		return err
 	}
@@ -286,8 +240,9 @@ func (m *mender) readTable(name string, fn func(key, value []byte) error, note b
 		}
 		return nil // it counts as missing
 	}
-	f := tableFile{name: name, size: uint64(len(data))}
-	hits, err := m.table.read(data, func(key, value []byte) error {
+	defer file.close()
+	f := tableFile{name: name, size: uint64(file.size())}
+	hits, end, err := m.table.read(file, func(key, value []byte) error {
 		if f.first == nil {
 			f.first = bytes.Clone(key)
 		}
@@ -300,6 +255,10 @@ func (m *mender) readTable(name string, fn func(key, value []byte) error, note b
 	if err != nil || !note {
 		return err
 	}
+	torn, err := file.torn(end)
+	if err != nil {
+		return err
+	}
 	if n := len(hits); n > 0 && hits[n-1].before == nil {
 		f.open = true
 		if large := m.largest(name); large != nil && bytes.Compare(f.last, large) >= 0 && f.last != nil {
@@ -309,7 +268,7 @@ func (m *mender) readTable(name string, fn func(key, value []byte) error, note b
 		}
 	}
 	if len(hits) > 0 || torn {
-		m.damaged(name, fmt.Sprintf("%d parts of it are damaged", max(len(hits), 1)))
+		m.damaged(name, fmt.Sprintf("%d parts of it are damaged", max(parts(hits), 1)))
 	}
 	if f.first == nil && len(hits) > 0 && m.largest(name) != nil {
 		return nil // it counts as missing
@@ -317,7 +276,7 @@ func (m *mender) readTable(name string, fn func(key, value []byte) error, note b
 	if len(hits) > 0 && hits[0].after == nil {
 		hits[0].after = m.smallest(name)
 	}
-	m.hits, m.found = append(m.hits, hits...), append(m.found, f)
+	m.hits, m.found = addHit(m.hits, hits...), append(m.found, f)
 	return nil
 }
 
@@ -364,7 +323,7 @@ func (m *mender) missingTables() {
 		name := fmt.Sprintf("%06d.sst", t.file)
 		if !slices.ContainsFunc(m.found, func(f tableFile) bool { return f.holds(t, name) }) {
 			m.damaged(name, "the table is missing")
-			m.hits = append(m.hits, hit{after: before(t.smallest), before: after(t.large)})
+			m.hits = addHit(m.hits, hit{after: before(t.smallest), before: after(t.large)})
 		}
 	}
 }
@@ -381,24 +340,38 @@ func (f *tableFile) holds(t *tableBounds, name string) bool {
 	return f.size == t.size && inside
 }
 
+// hitLog notes a damaged part of a log behind a tick and returns its place in
+// logHits; 0 for the tick after it stands for none. Beyond maxHits a part joins the
+// one before it.
+func (m *mender) hitLog(last uint64) int {
+	if n := len(m.logHits); n >= maxHits {
+		m.logHits[n-1] = [2]uint64{min(m.logHits[n-1][0], last), 0}
+		m.report.Joined++
+		return n - 1
+	}
+	m.logHits = append(m.logHits, [2]uint64{last, 0})
+	return len(m.logHits) - 1
+}
+
 // readLog reads a log; last is the newest tick of the logs before.
 func (m *mender) readLog(name string, last *uint64, fn func(key, value []byte) error, note bool) error {
-	data, torn, err := m.load(name)
+	f, err := m.openFile(name)
 	if errors.Is(err, errUnsteady) {
 		return err
 	}
 	if err != nil {
 		if note {
 			m.damaged(name, err.Error())
-			m.logHits = append(m.logHits, [2]uint64{*last, 0})
+			m.hitLog(*last)
 		}
 		return nil
 	}
+	defer f.close()
 	open, parts := -1, 0
-	_, err = readRecords(data, func(rec []byte, broken bool) error {
+	_, err = readRecords(f, func(rec []byte, broken bool) error {
 		if broken && note {
-			open, parts = len(m.logHits), parts+1
-			m.logHits = append(m.logHits, [2]uint64{*last, 0})
+			parts++
+			open = m.hitLog(*last)
 		}
 		return readBatch(rec, func(key, value []byte) error {
 			if seq, ok := record.JournalSeq(key); ok {
@@ -410,11 +383,12 @@ func (m *mender) readLog(name string, last *uint64, fn func(key, value []byte) e
 			return fn(key, value)
 		})
 	})
+	torn := f.s.Torn()
 	if note && (parts > 0 || torn) {
 		m.damaged(name, fmt.Sprintf("%d parts of it are damaged", max(parts, 1)))
 	}
 	if note && torn && parts == 0 { // behind all that can be read
-		m.logHits = append(m.logHits, [2]uint64{*last, 0})
+		m.hitLog(*last)
 	}
 	return err
 }
@@ -513,15 +487,30 @@ func (m *mender) surveyMeta(name string, payload []byte) {
 	case record.MetaState:
 		if v := n(5); v != nil {
 			m.meta.states[v[0]] = stateMark{seq: v[0], at: v.Time(1), position: v[2], tokens: v[3], filed: v.Time(4)}
+			keepNewest(m.meta.states, maxStates)
 		}
 	case record.MetaSet:
 		if set, err := record.ReadStateSet(payload); err == nil {
 			m.meta.sets[set.Seq] = &set
+			keepNewest(m.meta.sets, maxSets)
 		}
 	case record.MetaLost:
 		m.meta.lost = joinLost(m.meta.lost, payload)
 	case record.MetaCut:
 		m.meta.cut = joinLost(m.meta.cut, payload)
+	}
+}
+
+// Old versions of these are in every log and table: the newest are looked for, and
+// a set is as large as there are tokens.
+const (
+	maxStates = 64
+	maxSets   = 4
+)
+
+func keepNewest[V any](by map[uint64]V, limit int) {
+	if len(by) > limit {
+		delete(by, slices.Min(slices.Collect(maps.Keys(by))))
 	}
 }
 

@@ -5,14 +5,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"io"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/sstable/colblk"
-	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"github.com/velocimeter/velocimeter/persist/sealed"
 )
 
 // A table is read block by block without its index: every block ends with its
@@ -34,60 +31,44 @@ func maskedSum(c uint32) uint32 { return (c>>15 | c<<17) + 0xa282ead8 }
 // the two, nil for no bound.
 type hit struct {
 	after, before []byte
+	more          int // parts that were joined with it
 }
 
-// looseRead reads a file as far as the disk gives it: what it does not is zero,
-// which no checksum fits. The error is that of a file that cannot be opened.
-func looseRead(fs vfs.FS, path string) (data []byte, torn bool, err error) {
-	if s, ok := fs.(*sealed.Loose); ok {
-		return s.ReadAll(path)
-	}
-	f, err := fs.Open(path)
-	if err != nil {
-		return nil, true, err
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, true, err
-	}
-	data = make([]byte, info.Size())
-	const large, small = 1 << 20, 4 << 10
-	for at := 0; at < len(data); at += large {
-		part := data[at:min(at+large, len(data))]
-		if readPart(f, part, at) == nil {
-			continue
-		}
-		for i := 0; i < len(part); i += small {
-			piece := part[i:min(i+small, len(part))]
-			if readPart(f, piece, at+i) != nil {
-				clear(piece)
-				torn = true
+// maxHits bounds the parts that are told apart, of a file and of all: beyond it
+// neighbours are joined, and what was read between them counts as missing.
+const maxHits = 1024
+
+func addHit(hits []hit, add ...hit) []hit {
+	for _, h := range add {
+		if len(hits) >= maxHits {
+			slices.SortStableFunc(hits, func(a, b hit) int { return bytes.Compare(a.after, b.after) })
+			for i := range len(hits) / 2 {
+				hits[i] = hits[2*i].join(&hits[2*i+1])
 			}
+			hits = hits[:len(hits)/2]
 		}
+		hits = append(hits, h)
 	}
-	return data, torn, nil
+	return hits
 }
 
-// loose is the file system that a store's files are read through as far as they
-// can be, whatever is wrong with them.
-func loose(o *Options, dir string) vfs.FS {
-	s, err := sealed.OpenLoose(o.FS, dir, o.Keys)
-	if err != nil || s == nil { // what is not decrypted fits no checksum
-		return o.FS
+func (h hit) join(o *hit) hit {
+	if bytes.Compare(o.after, h.after) < 0 {
+		h.after = o.after
 	}
-	return s
+	if o.before == nil || h.before != nil && bytes.Compare(o.before, h.before) > 0 {
+		h.before = o.before
+	}
+	h.more += 1 + o.more
+	return h
 }
 
-func readPart(f vfs.File, part []byte, at int) error {
-	n, err := f.ReadAt(part, int64(at))
-	if n == len(part) {
-		return nil
+// parts counts what was hit.
+func parts(hits []hit) (n int) {
+	for _, h := range hits {
+		n += 1 + h.more
 	}
-	if err == nil || err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
+	return n
 }
 
 // tableReader walks the data blocks of a table.
@@ -104,29 +85,37 @@ func newTableReader() *tableReader {
 }
 
 // read yields the keys of every block that can be read, in order, with a nil value
-// where they are deleted. hits are what lies between the blocks.
-func (t *tableReader) read(data []byte, fn func(key, value []byte) error) (hits []hit, err error) {
+// where they are deleted. hits are what lies between the blocks; end is where what
+// describes them begins. Error: errUnsteady, and what fn returns.
+func (t *tableReader) read(f *rawFile, fn func(key, value []byte) error) (hits []hit, end int64, err error) {
 	var last []byte
 	lost := false
-	for at := 0; ; {
-		n := t.block(data[at:])
+	for at := int64(0); ; {
+		n, err := t.block(f, at)
+		if err != nil {
+			return hits, at, err
+		}
 		if n == 0 {
-			if !lost && closed(data[at:]) {
-				return hits, nil // behind the data comes what describes it
-			}
 			if !lost {
-				hits = append(hits, hit{after: last})
-				lost = true
+				closed, err := sealedLength(f, at)
+				if err != nil || closed > 0 {
+					return hits, at, err // behind the data comes what describes it
+				}
+				hits, lost = addHit(hits, hit{after: last}), true
 			}
-			next := nextBlock(data, at+1)
-			if next < 0 {
-				return hits, nil
+			next, err := nextBlock(f, at+1, f.size())
+			if err != nil || next < 0 {
+				return hits, at, err
 			}
 			at = next
 			continue
 		}
+		b, err := f.bytes(at, n)
+		if err != nil {
+			return hits, at, err
+		}
 		first := true
-		err := t.rows(data[at:at+n], func(key, value []byte) error {
+		err = t.rows(b, func(key, value []byte) error {
 			if first && lost {
 				hits[len(hits)-1].before = bytes.Clone(key)
 				lost = false
@@ -136,16 +125,16 @@ func (t *tableReader) read(data []byte, fn func(key, value []byte) error) (hits 
 			return fn(key, value)
 		})
 		if err != nil {
-			return hits, err
+			return hits, at, err
 		}
-		at += n + blockTrailer
+		at += int64(n) + blockTrailer
 	}
 }
 
 // looksLikeData reports whether a data block may begin here.
 func looksLikeData(b []byte) bool {
 	const columns = 7
-	if len(b) < 11+5*columns || b[4] != 1 || binary.LittleEndian.Uint16(b[5:]) != columns {
+	if len(b) < dataHead || b[4] != 1 || binary.LittleEndian.Uint16(b[5:]) != columns {
 		return false
 	}
 	for i, kind := range [columns]colblk.DataType{
@@ -159,43 +148,64 @@ func looksLikeData(b []byte) bool {
 	return true
 }
 
-// nextBlock returns where a data block may begin from an offset on, −1 for nowhere.
-func nextBlock(data []byte, from int) int {
-	for at := from; at+11 < len(data); at++ {
-		if data[at+4] == 1 && looksLikeData(data[at:]) {
-			return at
+// dataHead is what looksLikeData looks at.
+const dataHead = 11 + 5*7
+
+// nextBlock returns where a data block may begin from an offset on and before
+// another, −1 for nowhere.
+func nextBlock(f *rawFile, from, to int64) (int64, error) {
+	for at := from; at < to; {
+		b, err := f.bytes(at, rawPiece)
+		if err != nil {
+			return -1, err
 		}
+		n := len(b) - dataHead + 1
+		for i := range max(n, 0) {
+			if b[i+4] == 1 && looksLikeData(b[i:]) {
+				return at + int64(i), nil
+			}
+		}
+		if n <= 0 {
+			break
+		}
+		at += int64(n)
 	}
-	return -1
+	return -1, nil
 }
 
 // block returns the length of the intact data block that begins here, 0 for none.
-func (t *tableReader) block(b []byte) int {
-	if !looksLikeData(b) {
-		return 0
+func (t *tableReader) block(f *rawFile, at int64) (int, error) {
+	b, err := f.bytes(at, dataHead)
+	if err != nil || !looksLikeData(b) {
+		return 0, err
 	}
-	return sealedLength(b)
+	return sealedLength(f, at)
 }
 
-// sealedLength finds the length at which the checksum fits.
-func sealedLength(b []byte) int {
-	end := min(len(b)-blockTrailer, maxBlock)
-	sum := ^uint32(0)
-	for n := range max(end+1, 0) {
-		// No compression, and the padding byte of a block's end.
-		if n > 0 && b[n] == 0 && b[n-1] == 0 {
-			typed := castagnoli[byte(sum)] ^ sum>>8
-			if maskedSum(^typed) == binary.LittleEndian.Uint32(b[n+1:]) {
-				return n
-			}
+// sealedLength finds the length at which the checksum of a block fits that begins
+// here, 0 for none.
+func sealedLength(f *rawFile, at int64) (int, error) {
+	end := int(min(f.size()-at-blockTrailer, maxBlock))
+	sum, before := ^uint32(0), byte(1)
+	for n := 0; n <= end; {
+		b, err := f.bytes(at+int64(n), min(rawPiece, end+1-n)+blockTrailer-1)
+		if err != nil {
+			return 0, err
 		}
-		sum = castagnoli[byte(sum)^b[n]] ^ sum>>8
+		for i, c := range b[:len(b)-blockTrailer+1] {
+			// No compression, and the padding byte of a block's end.
+			if c == 0 && before == 0 {
+				typed := castagnoli[byte(sum)] ^ sum>>8
+				if maskedSum(^typed) == binary.LittleEndian.Uint32(b[i+1:]) {
+					return n + i, nil
+				}
+			}
+			sum, before = castagnoli[byte(sum)^c]^sum>>8, c
+		}
+		n += len(b) - blockTrailer + 1
 	}
-	return 0
+	return 0, nil
 }
-
-// closed reports whether what follows the data blocks begins with an intact block.
-func closed(b []byte) bool { return sealedLength(b) > 0 }
 
 // rows yields the values of a block. What its checksum says is sound is believed,
 // and yet nothing in it may end the process.

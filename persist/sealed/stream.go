@@ -253,7 +253,7 @@ type window struct {
 
 // read returns up to n bytes at an offset, fewer at the end of the file. They are
 // valid until the next call.
-func (w *window) read(f vfs.File, at int64, n int) ([]byte, error) {
+func (w *window) read(f io.ReaderAt, at int64, n int) ([]byte, error) {
 	if at >= w.at && at+int64(n) <= w.at+int64(len(w.b)) {
 		return w.b[at-w.at:][:n], nil
 	}
