@@ -26,6 +26,9 @@ var (
 	ErrClosed = errors.New("store is closed")
 	// ErrAbsent says that there is no such data folder or lineage to read.
 	ErrAbsent = errors.New("no such store")
+	// ErrMending says that a lineage is not under its name because it is being mended,
+	// or that was cut short: the next start of a server ends it.
+	ErrMending = errors.New("it is being mended, or that was cut short: start the server on the data folder, which goes on with it, then try again")
 	// ErrGone says that the store's folder is not where it was: what is written
 	// goes nowhere.
 	ErrGone = errors.New("the store's folder is gone")

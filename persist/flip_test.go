@@ -36,6 +36,7 @@ type picture struct {
 	gaps    map[string][]market.Gap
 	failed  []error // reads that said so
 	records map[string]string
+	vague   bool // the manifest and a table may be gone
 }
 
 // look reads everything once.
@@ -105,7 +106,7 @@ func (p *picture) excused(name string) bool {
 	g, _ := market.ParseGranularity(text)
 	x := Loss{FirstToken: id, LastToken: id, From: market.Time(at), To: market.Time(at).Add(max(g.Width(), 1))}
 	return slices.ContainsFunc(p.rec.Mended.Lost, func(l Loss) bool {
-		return l.Kind == "all" || slices.Contains(excuses[g], l.Kind) && l.overlaps(&x)
+		return (l.Kind == "all" || l.Kind == "unknown" && p.vague) && l.overlaps(&x) || slices.Contains(excuses[g], l.Kind) && l.overlaps(&x)
 	})
 }
 

@@ -229,6 +229,15 @@ func finishMend(o *Options) error {
 	return syncDir(o.FS, o.Dir)
 }
 
+// absent says why a lineage's folder is not there: between the two renames of a
+// mending it is not.
+func absent(fs vfs.FS, dir string) error {
+	if _, err := fs.Stat(fs.PathJoin(dir+mendSuffix, mendedFile)); err == nil {
+		return ErrMending
+	}
+	return ErrAbsent
+}
+
 // freeName returns base+suffix, with a number in between where that is taken.
 func freeName(fs vfs.FS, base, suffix string) (string, error) {
 	name := base + suffix
@@ -280,7 +289,10 @@ func (r *Mended) tell(log *slog.Logger) {
 // Loss is a part of history of which rows may be missing: of tokens from
 // FirstToken to LastToken, in From ≤ time < To.
 type Loss struct {
-	Kind       string      `json:"kind"` // tick, 1m, 5m, 1h, 1d, window, state, retirement
+	// Kind is tick, 1m, 5m, 1h, 1d, window, state or retirement; all, where nothing
+	// could be read; unknown, where nobody knows which files there were: anything of
+	// that time may be missing.
+	Kind       string      `json:"kind"`
 	FirstToken market.ID   `json:"first_token"`
 	LastToken  market.ID   `json:"last_token"`
 	From       market.Time `json:"from"`

@@ -142,6 +142,9 @@ func (m *mender) build() (err error) {
 	if err := m.each(m.copy, false); err != nil {
 		return err
 	}
+	if err := m.refusals(); err != nil {
+		return err
+	}
 	if err := m.putMetas(); err != nil {
 		return err
 	}
@@ -247,7 +250,12 @@ func (m *mender) wanted(key, value, payload []byte) bool {
 		_, err := record.ReadRows(nil, payload, layouts[key[0]].rows)
 		_, _, _, ok := record.ParseChunkKey(key)
 		return err == nil && ok
-	case record.KindMinute, record.KindBlock, record.KindTombstone, record.KindName:
+	case record.KindBlock:
+		return record.ReadBlock(payload, 0, func(market.ID, record.Row) {}) == nil
+	case record.KindMinute:
+		_, err := record.ReadNumbers(payload, 2)
+		return err == nil
+	case record.KindTombstone, record.KindName:
 		return true
 	}
 	return false

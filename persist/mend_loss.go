@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 	"github.com/velocimeter/velocimeter/persist/record"
@@ -55,12 +59,84 @@ func (m *mender) losses() {
 		m.report.Joined += uint64(h.more)
 		m.hitLoss(h)
 	}
+	if m.manifest == nil || !m.manifest.whole { // a table that is gone leaves no trace
+		l := Loss{Kind: "unknown", LastToken: anyToken, To: maxTime}
+		if m.newestLog > 0 {
+			l.To = m.newestLog // what was written since then is in no table, or in the log as well
+		}
+		m.add(l)
+	}
 	for _, l := range m.logHits {
 		m.stretch(m.at(l[0]), m.until(l[1]), true)
 	}
 	for _, l := range m.report.LostSeqs {
 		m.stretch(m.at(l.First-1), m.until(l.Last+1), true)
 	}
+}
+
+// refusals notes the values that do not check out, but for those of which another
+// version was taken over.
+func (m *mender) refusals() error {
+	if err := m.flush(0); err != nil {
+		return err
+	}
+	for i := range m.refused {
+		h := &m.refused[i]
+		if !h.value {
+			m.report.Joined += uint64(h.more)
+			m.hitLoss(*h)
+			continue
+		}
+		_, closer, err := m.db.Get(h.after)
+		if err == nil {
+			err = closer.Close()
+		} else if errors.Is(err, pebble.ErrNotFound) {
+			m.valueLoss(h.after)
+			err = nil
+		}
+		if err != nil {
+			return fmt.Errorf("%w: cannot read %x: %w", errTarget, h.after, err)
+		}
+	}
+	return nil
+}
+
+// valueLoss notes what the value of a key was of.
+func (m *mender) valueLoss(key []byte) {
+	period, id, part, ok := record.ParseChunkKey(key)
+	l := Loss{FirstToken: id, LastToken: id, To: maxTime}
+	if token, state := record.StateID(key); state {
+		l.Kind, l.FirstToken, l.LastToken = "state", token, token
+		m.add(l)
+		return
+	}
+	width := market.Hour
+	switch key[0] {
+	case record.KindHour, record.KindFive, record.KindCells, record.KindLast:
+		l.From = dayStart(period).Add(market.Millis(part) * market.Hour)
+	case record.KindDay:
+		l.From, width = dayStart(period), market.Day
+	case record.KindMonth:
+		l.From, width = dayStart(period*monthDays), monthDays*market.Day
+	default:
+		m.kindLoss(key[0], key, after(key))
+		return
+	}
+	if !ok {
+		return // nothing asks for such a key
+	}
+	l.To, l.Kind = l.From.Add(width), lossKind(key[0])
+	m.add(l)
+}
+
+// lossKind names what the chunks of a kind are in a report.
+func lossKind(kind byte) string {
+	for _, r := range rungs {
+		if r.kind == kind {
+			return r.name
+		}
+	}
+	return "window"
 }
 
 // at is the instant of a tick, or of the newest known before it.
@@ -177,12 +253,7 @@ func (m *mender) chunkLoss(kind byte, low, high []byte) {
 		copy(b[:], key[1:])
 		return place{binary.BigEndian.Uint32(b[:]), binary.BigEndian.Uint32(b[4:]), b[8]}
 	}
-	loss := Loss{Kind: "window", LastToken: anyToken, To: maxTime}
-	for _, r := range rungs {
-		if r.kind == kind {
-			loss.Kind = r.name
-		}
-	}
+	loss := Loss{Kind: lossKind(kind), LastToken: anyToken, To: maxTime}
 	from := take(low)
 	loss.From = dayStart(from.period * l.days)
 	if high[0] == kind {

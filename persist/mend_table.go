@@ -31,7 +31,8 @@ func maskedSum(c uint32) uint32 { return (c>>15 | c<<17) + 0xa282ead8 }
 // the two, nil for no bound.
 type hit struct {
 	after, before []byte
-	more          int // parts that were joined with it
+	more          int  // parts that were joined with it
+	value         bool // it is only the value of the first key between
 }
 
 // maxHits bounds the parts that are told apart, of a file and of all: beyond it
@@ -59,7 +60,7 @@ func (h hit) join(o *hit) hit {
 	if o.before == nil || h.before != nil && bytes.Compare(o.before, h.before) > 0 {
 		h.before = o.before
 	}
-	h.more += 1 + o.more
+	h.more, h.value = h.more+1+o.more, false
 	return h
 }
 

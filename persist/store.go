@@ -117,7 +117,8 @@ func Open(o Options) (*Store, error) {
 // OpenReadOnly opens a lineage to read its history; it changes none of its
 // files, whatever it finds. It takes the data folder for itself like Open, so
 // no two readers share one. Recovery tells what an Open would find, Close lets
-// go. Errors: as Open's, ErrAbsent where there is nothing to read.
+// go. Errors: as Open's, ErrAbsent where there is nothing to read, ErrMending where a
+// mending was cut short.
 func OpenReadOnly(o Options) (*Store, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -126,7 +127,7 @@ func OpenReadOnly(o Options) (*Store, error) {
 	o.Fresh = false
 	dir := o.FS.PathJoin(o.Dir, o.Lineage)
 	if _, err := o.FS.Stat(dir); errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("cannot open store %q: %w", dir, ErrAbsent)
+		return nil, fmt.Errorf("cannot open store %q: %w", dir, absent(o.FS, dir))
 	} else if err != nil {
 		return nil, fmt.Errorf("cannot open store %q: %w", dir, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -17,8 +18,8 @@ import (
 )
 
 // Lineages returns the names of the lineages in a data folder, sorted; those
-// that were set aside are not among them, nor are folders of other things. It
-// opens none. Errors: ErrAbsent where there is no folder, else what the file
+// that were set aside are not among them, nor are folders of other things; one whose
+// mending was cut short is. It opens none. Errors: ErrAbsent where there is no folder, else what the file
 // system says.
 func Lineages(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
@@ -29,6 +30,13 @@ func Lineages(dir string) (names []string, err error) {
 		return nil, fmt.Errorf("cannot read data folder: %w", err)
 	}
 	for _, e := range entries {
+		if name, mending := strings.CutSuffix(e.Name(), mendSuffix); mending && lineageName.MatchString(name) {
+			dir := filepath.Join(dir, name)
+			if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && errors.Is(absent(vfs.Default, dir), ErrMending) {
+				names = append(names, name)
+			}
+			continue
+		}
 		if !e.IsDir() || !lineageName.MatchString(e.Name()) {
 			continue
 		}
@@ -36,6 +44,7 @@ func Lineages(dir string) (names []string, err error) {
 			names = append(names, e.Name())
 		}
 	}
+	slices.Sort(names)
 	return names, nil
 }
 

@@ -40,7 +40,7 @@ var ErrNoStore = errors.New("no store is there")
 // Verify reads every record of a lineage or a backup, checks it, recomputes what
 // was derived from other records, and reports what is wrong. It changes nothing.
 // Damage is in the report; an error says that the verification itself could not
-// be done: ErrLocked, ErrNoStore, ErrKey, what the file system says, the context's.
+// be done: ErrLocked, ErrNoStore, ErrKey, ErrMending, what the file system says, the context's.
 func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -48,6 +48,9 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	began := time.Now()
 	rep := &Report{Dir: o.Dir}
 	names, err := o.FS.List(o.Dir)
+	if errors.Is(err, os.ErrNotExist) && errors.Is(absent(o.FS, o.Dir), ErrMending) {
+		err = ErrMending
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot verify %q: %w", o.Dir, err)
 	}

@@ -102,7 +102,7 @@ func storeError(dir string, err error) error {
 		return exitWith(exitIO, fmt.Errorf("cannot open data folder %q: %w; free some space, or move the lineage's folder away to begin a new one", dir, err))
 	case errors.Is(err, persist.ErrCorrupt):
 		return exitWith(exitIO, fmt.Errorf("cannot open data folder %q: %w; restore a backup, or start the server with store.on_damage=mend: it keeps the damaged files aside and goes on with all that can be read", dir, err))
-	case errors.Is(err, persist.ErrLocked):
+	case errors.Is(err, persist.ErrLocked), errors.Is(err, persist.ErrMending):
 		return exitWith(exitTemporary, fmt.Errorf("cannot open data folder %q: %w", dir, err))
 	case errors.Is(err, persist.ErrOptions), errors.Is(err, persist.ErrKey):
 		return exitWith(exitConfig, err)

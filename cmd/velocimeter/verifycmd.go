@@ -124,6 +124,8 @@ func (a *app) verify(ctx context.Context, c *config.Loaded, dirs []string, asJSO
 // verifyError says what to do about a store that could not be looked at.
 func verifyError(err error) error {
 	switch {
+	case errors.Is(err, persist.ErrMending):
+		return exitWith(exitTemporary, err)
 	case errors.Is(err, persist.ErrLocked):
 		return exitWith(exitTemporary, fmt.Errorf("%w; ask the server by `velocimeter backup`, and verify the copy", err))
 	case errors.Is(err, persist.ErrNoStore), errors.Is(err, fs.ErrNotExist):
