@@ -258,17 +258,31 @@ const maxMended = 16 << 20
 
 // readMended returns the report that lies in a store's folder, nil for none.
 func readMended(o *Options) *Mended {
-	path := o.FS.PathJoin(o.Dir, o.Lineage, mendedFile)
-	data, _, err := looseRead(o.FS, path, maxMended)
+	m, err := reportIn(o.FS, o.FS.PathJoin(o.Dir, o.Lineage))
 	if err != nil {
-		return nil
+		o.Logger.Warn("the report of a mending cannot be read", "error", err)
 	}
-	var m Mended
-	if err := json.Unmarshal(data, &m); err != nil {
-		o.Logger.Warn("the report of a mending cannot be read", "file", path, "error", err)
-		return nil
+	return m
+}
+
+// reportIn returns the report that lies in a folder, nil for none. Of one that cannot
+// be read nobody knows what it said was lost: beside the error there is one that
+// says so.
+func reportIn(fs vfs.FS, dir string) (*Mended, error) {
+	path := fs.PathJoin(dir, mendedFile)
+	data, _, err := looseRead(fs, path, maxMended)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
 	}
-	return &m
+	m := &Mended{}
+	if err == nil {
+		err = json.Unmarshal(data, m)
+	}
+	if err != nil {
+		err = fmt.Errorf("cannot read %q: %w", path, err)
+		return &Mended{Why: err.Error(), Lost: []Loss{{Kind: "unknown", LastToken: anyToken, To: maxTime}}}, err
+	}
+	return m, nil
 }
 
 // tell writes the report to the log.
@@ -281,9 +295,11 @@ func (r *Mended) tell(log *slog.Logger) {
 	}
 	for i := range r.Lost {
 		l := &r.Lost[i]
-		log.Warn("history may be lost", "kind", l.Kind, "first_token", uint32(l.FirstToken), "last_token", uint32(l.LastToken), "from", l.From, "to", l.To)
+		from, to := l.Span()
+		log.Warn("history may be lost", "kind", l.Kind, "tokens", l.Tokens(), "from", from, "to", to)
 	}
-	log.Warn("the store was mended", "damaged", r.Folder, "epoch", r.Epoch, "new_epoch", r.NewEpoch, "records", r.Records, "refused", r.Refused, "state", r.State)
+	log.Warn("the store was mended", "damaged", r.Folder, "epoch", r.Epoch, "new_epoch", r.NewEpoch, "records", r.Records, "refused", r.Refused, "state", r.State,
+		"more_files", r.MoreFiles, "joined", r.Joined)
 }
 
 // Loss is a part of history of which rows may be missing: of tokens from
@@ -297,4 +313,32 @@ type Loss struct {
 	LastToken  market.ID   `json:"last_token"`
 	From       market.Time `json:"from"`
 	To         market.Time `json:"to"`
+}
+
+// Span prints the stretch as people read it: RFC 3339, "the beginning" and "the end"
+// where it has none.
+func (l *Loss) Span() (from, to string) {
+	from, to = "the beginning", "the end"
+	if l.From > 0 {
+		from = l.From.Std().UTC().Format(time.RFC3339Nano)
+	}
+	if l.To < maxTime {
+		to = l.To.Std().UTC().Format(time.RFC3339Nano)
+	}
+	return from, to
+}
+
+// Tokens prints which tokens it is about.
+func (l *Loss) Tokens() string {
+	switch {
+	case l.FirstToken == l.LastToken:
+		return fmt.Sprint(uint32(l.FirstToken))
+	case l.FirstToken == 0 && l.LastToken == anyToken:
+		return "all"
+	}
+	last := "the last"
+	if l.LastToken != anyToken {
+		last = fmt.Sprint(uint32(l.LastToken))
+	}
+	return fmt.Sprintf("%d to %s", uint32(l.FirstToken), last)
 }

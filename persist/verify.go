@@ -67,6 +67,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 		v.promised()
 		v.store()
 	}
+	rep.Mended, _ = reportIn(o.FS, o.Dir) // one that cannot be read says so
 	rep.Took = time.Since(began)
 	if v.err != nil {
 		return nil, fmt.Errorf("cannot verify %q: %w", o.Dir, v.err)

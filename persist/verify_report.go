@@ -29,6 +29,9 @@ type Report struct {
 	// Holes are seqs that were used and are known not to be in the store, and Cut
 	// those that damage cut off from the state: earlier starts reported both.
 	Holes, Cut []LostRange
+	// Mended is what the newest mending found, nil where there was none: what it lists
+	// as lost is no fault.
+	Mended     *Mended
 	FaultCount uint64
 	Faults     []Fault // the first 256
 	Took       time.Duration

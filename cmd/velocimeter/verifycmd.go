@@ -151,6 +151,7 @@ type reportJSON struct {
 	Unchecked  uint64      `json:"unchecked_minutes"`
 	Holes      []seqsJSON  `json:"holes"`
 	Cut        []seqsJSON  `json:"cut"`
+	Mended     *mending    `json:"mended"`
 	FaultCount uint64      `json:"fault_count"`
 	Faults     []faultJSON `json:"faults"`
 	TookMs     int64       `json:"took_ms"`
@@ -181,7 +182,7 @@ type faultJSON struct {
 func reportOf(r *persist.Report) *reportJSON {
 	out := &reportJSON{
 		Dir: r.Dir, Sound: r.Sound(), Backup: r.Backup != nil, Epoch: r.Epoch, FirstSeq: r.FirstSeq, DurableSeq: r.DurableSeq, StateSeq: r.StateSeq,
-		Time: instant(r.Time), Recomputed: r.Recomputed, Unchecked: r.Unchecked, Holes: seqsOf(r.Holes), Cut: seqsOf(r.Cut),
+		Time: instant(r.Time), Recomputed: r.Recomputed, Unchecked: r.Unchecked, Holes: seqsOf(r.Holes), Cut: seqsOf(r.Cut), Mended: mendingOf(r.Mended),
 		FaultCount: r.FaultCount, Kinds: []kindJSON{}, Faults: []faultJSON{}, TookMs: r.Took.Milliseconds(),
 	}
 	for _, k := range r.Kinds {
@@ -240,6 +241,7 @@ func writeReport(to io.Writer, r *persist.Report) error {
 			fmt.Fprintf(&b, "  %s: seq %d…%d\n", list.name, s.From, s.To)
 		}
 	}
+	writeMended(&b, r.Mended)
 	for i := range r.Faults {
 		b.WriteString("  FAULT " + faultLine(&r.Faults[i]) + "\n")
 	}
@@ -253,6 +255,29 @@ func writeReport(to io.Writer, r *persist.Report) error {
 	fmt.Fprintf(&b, "  %s, in %s\n", verdict, r.Took.Round(time.Millisecond))
 	_, err := io.WriteString(to, b.String())
 	return err
+}
+
+// writeMended says what a mending left out: known, and no fault.
+func writeMended(b *strings.Builder, m *persist.Mended) {
+	if m == nil {
+		return
+	}
+	if m.Folder == "" {
+		fmt.Fprintf(b, "  mended, and %s\n", m.Why)
+	} else {
+		fmt.Fprintf(b, "  mended %s, the damaged store is in %s\n", m.At.UTC().Format(time.RFC3339), m.Folder)
+	}
+	if m.Failed != "" {
+		fmt.Fprintf(b, "  nothing could be read of it: %s\n", m.Failed)
+	}
+	for _, s := range m.LostSeqs {
+		fmt.Fprintf(b, "  lost ticks: seq %d…%d\n", s.First, s.Last)
+	}
+	for i := range m.Lost {
+		l := &m.Lost[i]
+		from, to := l.Span()
+		fmt.Fprintf(b, "  may be lost: %s of tokens %s, from %s to %s\n", l.Kind, l.Tokens(), from, to)
+	}
 }
 
 func faultLine(f *persist.Fault) string {
