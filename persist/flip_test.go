@@ -34,6 +34,7 @@ type picture struct {
 	journal []string
 	points  map[string]market.Point // by granularity, token and time
 	gaps    map[string][]market.Gap
+	lost    map[string][]market.Gap
 	failed  []error // reads that said so
 	records map[string]string
 	vague   bool // the manifest and a table may be gone
@@ -41,7 +42,7 @@ type picture struct {
 
 // look reads everything once.
 func look(s *Store, ids []market.ID, to market.Time) *picture {
-	p := &picture{rec: s.Recovery(), tokens: map[market.ID]string{}, points: map[string]market.Point{}, gaps: map[string][]market.Gap{}}
+	p := &picture{rec: s.Recovery(), tokens: map[market.ID]string{}, points: map[string]market.Point{}, gaps: map[string][]market.Gap{}, lost: map[string][]market.Gap{}}
 	note := func(err error) {
 		if err != nil {
 			p.failed = append(p.failed, err)
@@ -72,24 +73,13 @@ func look(s *Store, ids []market.ID, to market.Time) *picture {
 				continue
 			}
 			name := fmt.Sprint(g, " ", id)
-			p.gaps[name] = page.Gaps
+			p.gaps[name], p.lost[name] = page.Gaps, page.Lost
 			for _, x := range page.Points {
 				p.points[fmt.Sprint(name, " ", int64(x.Time))] = x
 			}
 		}
 	}
 	return p
-}
-
-// excuses are the losses that explain a missing or different point.
-var excuses = [market.NumGranularities][]string{
-	market.GranularityRaw: {"tick"},
-	market.Granularity1m:  {"1m"},
-	market.Granularity5m:  {"5m", "1m"},
-	market.Granularity15m: {"5m", "1m"},
-	market.Granularity1h:  {"1h", "1m"},
-	market.Granularity4h:  {"1h", "1m"},
-	market.Granularity1d:  {"1d", "1h", "1m"},
 }
 
 // excused reports whether a point is in a part of history that is said to be lost.
@@ -105,8 +95,11 @@ func (p *picture) excused(name string) bool {
 	}
 	g, _ := market.ParseGranularity(text)
 	x := Loss{FirstToken: id, LastToken: id, From: market.Time(at), To: market.Time(at).Add(max(g.Width(), 1))}
+	if !slices.ContainsFunc(p.lost[fmt.Sprint(g, " ", id)], func(l market.Gap) bool { return l.From < x.To && x.From < l.To }) {
+		return false // the answer itself does not say so
+	}
 	return slices.ContainsFunc(p.rec.Mended.Lost, func(l Loss) bool {
-		return (l.Kind == "all" || l.Kind == "unknown" && p.vague) && l.overlaps(&x) || slices.Contains(excuses[g], l.Kind) && l.overlaps(&x)
+		return (l.Kind != "unknown" || p.vague) && l.concerns(g) && l.overlaps(&x)
 	})
 }
 
@@ -134,7 +127,7 @@ func (p *picture) against(truth *picture) string {
 		}
 	}
 	newEpoch := p.rec.Mended != nil && p.rec.Mended.NewEpoch
-	if p.rec.Epoch != truth.rec.Epoch && !newEpoch || p.rec.NextSeq < truth.rec.NextSeq {
+	if !newEpoch && (p.rec.Epoch != truth.rec.Epoch || p.rec.NextSeq < truth.rec.NextSeq) { // in a new epoch seqs may be what they were
 		return fmt.Sprintf("epoch %s, next seq %d, not %s and %d", p.rec.Epoch, p.rec.NextSeq, truth.rec.Epoch, truth.rec.NextSeq)
 	}
 	if told {

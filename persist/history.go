@@ -41,6 +41,7 @@ func (s *Store) History(ctx context.Context, q market.HistoryQuery) (*market.His
 	}
 	page.DurableSeq = p.durable.seq
 	page.Truncated = p.truncated(q, durable.at, market.Time(s.born.Load()))
+	page.Lost = s.rec.Mended.lostIn(&q, page)
 	return page, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -332,13 +333,13 @@ func (l *Loss) Span() (from, to string) {
 func (l *Loss) Tokens() string {
 	switch {
 	case l.FirstToken == l.LastToken:
-		return fmt.Sprint(uint32(l.FirstToken))
+		return strconv.FormatUint(uint64(l.FirstToken), 10)
 	case l.FirstToken == 0 && l.LastToken == anyToken:
 		return "all"
 	}
 	last := "the last"
 	if l.LastToken != anyToken {
-		last = fmt.Sprint(uint32(l.LastToken))
+		last = strconv.FormatUint(uint64(l.LastToken), 10)
 	}
 	return fmt.Sprintf("%d to %s", uint32(l.FirstToken), last)
 }

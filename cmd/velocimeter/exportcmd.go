@@ -167,6 +167,12 @@ func (e *exporter) report(to io.Writer) {
 	for _, l := range e.store.Recovery().Lost {
 		_, _ = fmt.Fprintf(to, "ticks %d to %d were lost by an unclean stop\n", l.From+1, l.To)
 	}
+	if m := e.store.Recovery().Mended; m != nil {
+		for i := range m.Lost {
+			since, until := m.Lost[i].Span()
+			_, _ = fmt.Fprintf(to, "damage may have cost %s of tokens %s from %s to %s\n", m.Lost[i].Kind, m.Lost[i].Tokens(), since, until)
+		}
+	}
 	if n := len(e.store.Recovery().Damage); n > 0 {
 		_, _ = fmt.Fprintf(to, "%d damaged records: start the server on the folder to learn more\n", n)
 	}

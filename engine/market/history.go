@@ -63,8 +63,11 @@ type Gap struct{ From, To Time }
 
 // HistoryPage answers a HistoryQuery.
 type HistoryPage struct {
-	Points     []Point
-	Gaps       []Gap
+	Points []Point
+	Gaps   []Gap
+	// Lost are the parts of the page's stretch in which points may be missing, or lack
+	// something, since the store was damaged there; in order, apart from each other.
+	Lost       []Gap
 	DurableSeq uint64
 	// Next is the HistoryQuery.After of the following page; 0 at the end.
 	Next Time

@@ -264,6 +264,9 @@ func (a *API) appendHistory(m *moment, out *output, q *historyQuery) *fault {
 	}
 	// A gap may begin without anything being recorded.
 	out.tag = strconv.AppendInt(append(pastTag(p.DurableSeq, ask.From), '-'), int64(len(p.Gaps)), 36)
+	for _, g := range p.Lost {
+		out.tag = strconv.AppendInt(append(out.tag, '-'), int64(g.From^g.To), 36)
+	}
 	out.tag = append(out.tag, 'a'+byte(q.media))
 	switch q.media {
 	case mediaCSV:
@@ -298,7 +301,8 @@ func (q *historyQuery) appendJSON(dst []byte, ask *market.HistoryQuery, p *marke
 		dst = appendInstant(append(dst, `{"from":`...), g.From)
 		dst = append(appendInstant(append(dst, `,"to":`...), g.To), '}')
 	}
-	dst = strconv.AppendInt(append(dst, `]},"pagination":{"limit":`...), int64(q.limit), 10)
+	dst = appendLost(append(dst, ']'), p.Lost)
+	dst = strconv.AppendInt(append(dst, `},"pagination":{"limit":`...), int64(q.limit), 10)
 	dst = strconv.AppendInt(append(dst, `,"count":`...), int64(len(p.Points)), 10)
 	dst = appendName(append(dst, `,"next":`...), next)
 	return append(dst, `}}`...)

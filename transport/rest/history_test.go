@@ -66,6 +66,28 @@ func TestHistoryOfUntrackedTokens(t *testing.T) {
 	}
 }
 
+// What damage has cost is a member of its own, and another answer than the whole one.
+func TestHistoryLost(t *testing.T) {
+	w := serve(t, Config{}, sample())
+	tags := map[string]bool{}
+	for _, lost := range [][]market.Gap{nil, {{From: 5, To: 9}}, {{From: 5, To: 9}, {From: 1000, To: 2000}}} {
+		w.remember(func(q market.HistoryQuery) (*market.HistoryPage, error) {
+			p, err := twoPoints(q)
+			p.Lost = lost
+			return p, err
+		})
+		r := w.get(fmt.Sprint("/api/v1/tokens/btc-coin/history?granularity=5m&from=0&limit=", 10+len(lost)))
+		tags[r.header.Get("ETag")] = true
+		want := `00.005Z","to":"1970-01-01T00:00:00.009Z"}`
+		if n := strings.Count(r.body, `"lost":[{"from":"1970-01-01T00:00:`+want); r.status != 200 || n != min(len(lost), 1) || strings.Contains(r.body, `"lost":[]`) {
+			t.Errorf("%v: got %d %s", lost, r.status, r.body)
+		}
+	}
+	if len(tags) != 3 {
+		t.Errorf("%d tags", len(tags))
+	}
+}
+
 func TestHistoryBodies(t *testing.T) {
 	w := serve(t, Config{}, sample())
 	w.remember(twoPoints)
