@@ -113,7 +113,7 @@ func mend(o *Options, why error) error {
 	var m *mender
 	err := errUnsteady
 	for tries := 0; tries < 3 && errors.Is(err, errUnsteady); tries++ {
-		m = &mender{o: o, fs: o.FS, from: loose(o, dir), dir: dir, target: target, report: &Mended{At: time.Now().UTC(), Why: why.Error()}}
+		m = &mender{o: o, fs: o.FS, from: loose(o, dir), dir: dir, target: target, report: newMended(why)}
 		err = m.run()
 	}
 	switch {
@@ -129,6 +129,11 @@ func mend(o *Options, why error) error {
 		}
 	}
 	return m.install()
+}
+
+// newMended begins a report. Lists without anything are not null in JSON.
+func newMended(why error) *Mended {
+	return &Mended{At: time.Now().UTC(), Why: why.Error(), Files: []FileDamage{}, LostSeqs: []SeqRange{}, Lost: []Loss{}}
 }
 
 // roomToMend wants space for all that may be read.
@@ -193,7 +198,7 @@ func (m *mender) install() error {
 // addOld takes in what an earlier mending told.
 func (m *mender) addOld(old *Mended) {
 	seqs, lost := m.report.LostSeqs, m.report.Lost
-	m.report.LostSeqs, m.report.Lost = nil, nil
+	m.report.LostSeqs, m.report.Lost = []SeqRange{}, []Loss{}
 	m.report.Joined += old.Joined
 	for _, r := range slices.Concat(old.LostSeqs, seqs) {
 		m.report.addSeqs(r)

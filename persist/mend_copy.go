@@ -347,7 +347,7 @@ func (m *mender) nothing() error {
 		return err
 	}
 	m.report.Epoch, m.report.NewEpoch = newEpoch(), true
-	m.report.Records, m.report.State, m.report.LostSeqs = 0, false, nil
+	m.report.Records, m.report.State, m.report.LostSeqs = 0, false, []SeqRange{}
 	m.report.Lost = []Loss{{Kind: "all", LastToken: ^market.ID(0), To: maxTime}}
 	m.meta = mendMeta{}
 	m.ticks, m.state, m.set, m.rolled = nil, stateMark{}, nil, roll{}

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/velocimeter/velocimeter/engine/market"
+	"github.com/velocimeter/velocimeter/persist/record"
 )
 
 // A window shows what the file holds, wherever it is moved to.
@@ -147,5 +149,54 @@ func TestMendBounds(t *testing.T) {
 	}
 	if len(m.report.Lost) != maxLoss || len(m.logHits) != maxHits || m.report.Joined != 700-maxLoss+1400-maxHits {
 		t.Errorf("%d losses, %d parts of logs, %d joined", len(m.report.Lost), len(m.logHits), m.report.Joined)
+	}
+}
+
+// A table of which every second block is damaged costs time for what it holds, not
+// for how far a block may reach; large blocks between are found.
+func TestMendManyBlocks(t *testing.T) {
+	t.Parallel()
+	mem := vfs.NewMem()
+	w := newWalk(t, 7, testOptions(mem), 300)
+	w.mk.dirty, w.mk.share = false, 1
+	for i := range 200 {
+		w.append(market.Minute)
+		if i%100 == 0 {
+			w.save()
+		}
+	}
+	big := append(record.Begin(nil), bytes.Repeat([]byte{1, 0, 0}, 300<<10)...)
+	key := record.NameKey(9)
+	record.Seal(key, big)
+	if err := w.s.db.Set(key, big, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.commit()
+	settled(t, w.s)
+	n := 0
+	hits := hitBlocks(t, mem, &w.o, func(kinds string) bool {
+		n++
+		return n%2 == 0 && !strings.Contains(kinds, "n")
+	})
+	for _, name := range filesOf(t, mem, w.o.Dir) {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		f, err := openRaw(mem, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		all, _, err := newTableReader().read(f, func(k, v []byte) error {
+			found = found || bytes.Equal(k, key) && bytes.Equal(v, big)
+			return nil
+		})
+		if hits -= parts(all); err != nil || !found && f.size() > int64(len(big)) && strings.Contains(string(contentsOf(t, mem, name)), string(big)) {
+			t.Errorf("%s: the large block is found: %v, %v", name, found, err)
+		}
+		f.close()
+	}
+	if hits != 0 || n < 20 {
+		t.Errorf("of %d blocks %d more are damaged than found", n, hits)
 	}
 }

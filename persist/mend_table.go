@@ -77,10 +77,11 @@ type tableReader struct {
 	schema colblk.KeySchema
 	iter   colblk.DataBlockIter
 	buf    []byte
+	dead   map[int64]int // where no block begins that ends within so many bytes
 }
 
 func newTableReader() *tableReader {
-	t := &tableReader{schema: colblk.DefaultKeySchema(pebble.DefaultComparer, 16)}
+	t := &tableReader{schema: colblk.DefaultKeySchema(pebble.DefaultComparer, 16), dead: map[int64]int{}}
 	t.iter.InitOnce(&t.schema, pebble.DefaultComparer, nil)
 	return t
 }
@@ -91,6 +92,7 @@ func newTableReader() *tableReader {
 func (t *tableReader) read(f *rawFile, fn func(key, value []byte) error) (hits []hit, end int64, err error) {
 	var last []byte
 	lost := false
+	t.dead = map[int64]int{}
 	for at := int64(0); ; {
 		n, err := t.block(f, at)
 		if err != nil {
@@ -98,7 +100,7 @@ func (t *tableReader) read(f *rawFile, fn func(key, value []byte) error) (hits [
 		}
 		if n == 0 {
 			if !lost {
-				closed, err := sealedLength(f, at)
+				closed, err := sealedLength(f, at, maxBlock)
 				if err != nil || closed > 0 {
 					return hits, at, err // behind the data comes what describes it
 				}
@@ -175,18 +177,59 @@ func nextBlock(f *rawFile, from, to int64) (int64, error) {
 }
 
 // block returns the length of the intact data block that begins here, 0 for none.
-func (t *tableReader) block(f *rawFile, at int64) (int, error) {
+// Most are small, so it is looked for an end near by first: where another block
+// begins before one is found, and is sound, this one is damaged, and need not be
+// followed for as far as a block may reach.
+func (t *tableReader) block(f *rawFile, at int64) (n int, err error) {
 	b, err := f.bytes(at, dataHead)
 	if err != nil || !looksLikeData(b) {
 		return 0, err
 	}
-	return sealedLength(f, at)
+	defer delete(t.dead, at)
+	for limit := nearBlock; ; limit *= 4 {
+		limit = min(limit, maxBlock)
+		if n, err = t.within(f, at, limit); err != nil || n > 0 {
+			return n, err
+		}
+		if limit == maxBlock || at+int64(limit) >= f.size() {
+			return 0, nil
+		}
+		next := at
+		for range nearBlocks {
+			if next, err = nextBlock(f, next+1, at+int64(limit)); err != nil || next < 0 {
+				break
+			}
+			if other, err := t.within(f, next, limit); err != nil || other > 0 {
+				return 0, err
+			}
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+const (
+	nearBlock  = 256 << 10
+	nearBlocks = 8
+)
+
+// within is sealedLength, which is not asked again what it has denied.
+func (t *tableReader) within(f *rawFile, at int64, limit int) (int, error) {
+	if t.dead[at] >= limit {
+		return 0, nil
+	}
+	n, err := sealedLength(f, at, limit)
+	if err == nil && n == 0 {
+		t.dead[at] = limit
+	}
+	return n, err
 }
 
 // sealedLength finds the length at which the checksum of a block fits that begins
-// here, 0 for none.
-func sealedLength(f *rawFile, at int64) (int, error) {
-	end := int(min(f.size()-at-blockTrailer, maxBlock))
+// here, 0 for none up to a limit.
+func sealedLength(f *rawFile, at int64, limit int) (int, error) {
+	end := int(min(f.size()-at-blockTrailer, int64(limit)))
 	sum, before := ^uint32(0), byte(1)
 	for n := 0; n <= end; {
 		b, err := f.bytes(at+int64(n), min(rawPiece, end+1-n)+blockTrailer-1)
