@@ -56,7 +56,7 @@ func TestMendForeign(t *testing.T) {
 	o := w.o
 	o.FS = mem
 	dir := mem.PathJoin(o.Dir, o.Lineage)
-	junk := make([]byte, 40<<20)
+	junk := make([]byte, 12<<20)
 	for i := range junk {
 		junk[i] = byte(i * i >> 7)
 	}
@@ -75,7 +75,7 @@ func TestMendForeign(t *testing.T) {
 	if wrong := p.against(truth); wrong != "" || p.rec.Mended == nil {
 		t.Errorf("%s\n%+v", wrong, p.rec.Mended)
 	}
-	if n := count.read[mem.PathJoin(dir, "foreign")]; n == 0 || n > 8<<20 {
+	if n := count.read[mem.PathJoin(dir, "foreign")]; n == 0 || n > 6<<20 {
 		t.Errorf("%d bytes of a foreign file were read", n)
 	}
 }
