@@ -9,8 +9,9 @@ import (
 // Head is what stands before the rows of every part of a data message.
 type Head struct {
 	Encoding   Encoding
-	Snapshot   bool // else a delta
-	Absolute   bool // binary: no row is a difference; AppendBinary was given no prev
+	Style      Style // JSON
+	Snapshot   bool  // else a delta
+	Absolute   bool  // binary: no row is a difference; AppendBinary was given no prev
 	Channel    uint64
 	Seq        uint64
 	Prev       uint64 // deltas only
@@ -26,7 +27,7 @@ func HeadOf(b *market.Board, ch uint64) Head {
 }
 
 // Parts cuts one data message into parts of at most MaxPart bytes, on row
-// borders; a single longer row is a part of its own. Emit gets each part as it
+// borders; a single longer row is a part of its own, and in StyleToken each is. Emit gets each part as it
 // is complete and must copy it: the bytes are reused.
 type Parts struct {
 	Head Head
@@ -56,7 +57,7 @@ func (p *Parts) RowOf(id market.ID, row []byte) {
 
 // Row adds one encoded row of a JSON message.
 func (p *Parts) Row(row []byte) {
-	if p.rows > 0 && len(p.buf)+1+len(row)+tailRoom > MaxPart {
+	if p.rows > 0 && (len(p.buf)+1+len(row)+tailRoom > MaxPart || p.Head.Style == StyleToken) {
 		p.Flush()
 	}
 	if p.rows == 0 {
@@ -73,14 +74,17 @@ func (p *Parts) Fits(n int) bool {
 	if p.Head.Encoding == EncodingBinary {
 		return p.rows == 0 || len(p.buf)+maxID+n <= MaxPart && p.rows < maxRows
 	}
-	return p.rows == 0 || len(p.buf)+1+n+tailRoom <= MaxPart
+	return p.rows == 0 || len(p.buf)+1+n+tailRoom <= MaxPart && p.Head.Style != StyleToken
 }
 
 // Flush emits the rows so far as a part that others follow.
 func (p *Parts) Flush() {
-	if p.Head.Encoding == EncodingBinary {
+	switch {
+	case p.Head.Encoding == EncodingBinary:
 		p.seal(flagMore)
-	} else {
+	case p.Head.Style == StyleToken:
+		p.buf = append(p.buf, '}')
+	default:
 		p.buf = append(p.buf, `],"more":true}`...)
 	}
 	p.Emit(p.buf, true)
@@ -94,6 +98,10 @@ func (p *Parts) End(removed []market.ID) {
 		p.binaryEnd(removed)
 		return
 	}
+	if p.Head.Style == StyleToken {
+		p.endToken(removed)
+		return
+	}
 	if p.rows > 0 && len(p.buf)+tailRoom+idRoom*len(removed) > MaxPart {
 		p.Flush()
 	}
@@ -101,7 +109,7 @@ func (p *Parts) End(removed []market.ID) {
 		p.buf = appendHead(p.buf[:0], &p.Head)
 	}
 	p.buf = append(p.buf, ']')
-	if !p.Head.Snapshot {
+	if !p.Head.Snapshot || p.Head.Style == StyleBulk {
 		p.buf = appendIDs(append(p.buf, `,"removed":`...), removed)
 	}
 	p.buf = append(p.buf, '}')
@@ -110,6 +118,9 @@ func (p *Parts) End(removed []market.ID) {
 }
 
 func appendHead(dst []byte, h *Head) []byte {
+	if h.Style != StyleStream {
+		return appendStyled(dst, h)
+	}
 	if h.Snapshot {
 		dst = append(dst, `{"type":"snapshot","ch":`...)
 	} else {

@@ -45,7 +45,8 @@ type Request struct {
 	ID    string // as sent; HasID tells "" from none
 	HasID bool
 
-	Sub uint64 // update, unsubscribe, verify
+	Sub  uint64   // update, unsubscribe, verify
+	Subs []uint64 // unsubscribe: where set, all of these instead; no message has it
 
 	// subscribe: exactly one of All, Tokens, Symbols, Top. verify: Tokens.
 	All      bool
@@ -57,6 +58,7 @@ type Request struct {
 	Rate     Rate
 	Deadband int       // class, basis points
 	Since    *Position // nil where none was sent
+	Single   bool      // the one token's own events are asked for; no message has it
 
 	Update Update // update
 	Heal   bool   // verify: whole rows are to come before the checksums
