@@ -17,6 +17,7 @@ type channel struct {
 	page    *page
 	framing Framing
 	chained bool
+	style   wire.Style
 	wanted  uint64 // leaves after this one have rows for it
 	born    uint64 // seq when it was opened
 	members int    // guarded by table.mu
@@ -99,8 +100,15 @@ func (c *channel) take(m *message, now time.Time) {
 
 func (c *channel) beat(seq uint64) *message {
 	m := &message{prev: c.seq, from: seq, seq: seq, beat: true}
-	m.frames = append(m.frames, c.frame(wire.KindHeartbeat, seq, true, wire.AppendChannelHeartbeat(nil, c.page.format.Encoding, c.no, seq)))
+	m.add(c.frame(wire.KindHeartbeat, seq, true, wire.AppendChannelHeartbeat(nil, c.page.format.Encoding, c.no, seq)))
 	return m
+}
+
+// add appends a frame; a framing may have none.
+func (m *message) add(frame []byte) {
+	if len(frame) > 0 {
+		m.frames = append(m.frames, frame)
+	}
 }
 
 // frame frames a message of the chain.
@@ -149,7 +157,7 @@ func (c *channel) tellStale(m *message, l *leaf) bool {
 		text = staleEvent(c.no, c.sel, l)
 	}
 	if text != nil {
-		m.frames = append(m.frames, c.frame(wire.KindStale, 0, true, text))
+		m.add(c.frame(wire.KindStale, 0, true, text))
 	}
 	return text != nil
 }
@@ -195,9 +203,9 @@ func (c *channel) parts(l *leaf, m *message) *parts {
 	}
 	head := wire.HeadOf(l.board, c.no)
 	head.Seq, head.Prev, head.Snapshot = m.seq, m.prev, m.snapshot
-	head.Encoding, head.Absolute = c.page.format.Encoding, m.absolute
+	head.Encoding, head.Absolute, head.Style = c.page.format.Encoding, m.absolute, c.style
 	return getParts(head, func(part []byte, more bool) {
-		m.frames = append(m.frames, c.frame(kind, m.seq, !more, part))
+		m.add(c.frame(kind, m.seq, !more, part))
 	})
 }
 
@@ -232,7 +240,7 @@ func (c *channel) catchUp(h *Hub, pos uint64, now time.Time) *message {
 		m.frames, m.beat = c.beat(m.seq).frames, true
 	}
 	if text := staleAfter(c.no, c.sel, l, pos); text != nil {
-		m.frames = append(m.frames, c.frame(wire.KindStale, 0, true, text))
+		m.add(c.frame(wire.KindStale, 0, true, text))
 	}
 	for _, f := range m.frames {
 		m.size += len(f)

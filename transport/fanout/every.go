@@ -83,7 +83,7 @@ func (c *channel) record(h *Hub, r *round, gap bool, now time.Time) {
 	}
 	if m != nil {
 		if text := staleEvent(c.no, c.sel, l); text != nil {
-			m.frames = append(m.frames, c.frame(wire.KindStale, 0, true, text))
+			m.add(c.frame(wire.KindStale, 0, true, text))
 		}
 		c.take(m, now)
 		c.ring.push(m, h.table.ringMost())

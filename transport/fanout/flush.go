@@ -28,13 +28,13 @@ type batch struct {
 // begin prepares for a message that is made in one go.
 func (b *batch) begin(head wire.Head, fr Framing) *parts {
 	if b.emit == nil {
-		b.emit = func(part []byte, _ bool) {
-			b.message.Body = part
+		b.emit = func(part []byte, more bool) {
+			b.message.Body, b.message.Last = part, !more
 			b.frame(b.framing, b.message)
 		}
 	}
 	b.framing = fr
-	b.message = Message{Kind: wire.KindDelta, Binary: head.Encoding == wire.EncodingBinary, Seq: head.Seq, Last: true}
+	b.message = Message{Kind: wire.KindDelta, Binary: head.Encoding == wire.EncodingBinary, Seq: head.Seq}
 	b.parts.Reset() // a panic may have left rows
 	b.parts.Head, b.parts.Emit = head, b.emit
 	return &b.parts
@@ -63,11 +63,13 @@ func (b *batch) reset(limit int) {
 
 func (b *batch) full() bool { return b.size >= b.limit }
 
-func (b *batch) frame(fr Framing, m Message) {
+// frame adds a message and reports whether the framing has one.
+func (b *batch) frame(fr Framing, m Message) bool {
 	before := len(b.own)
 	b.message = m
 	b.own = fr.Append(b.own, &b.message)
 	b.size += len(b.own) - before
+	return len(b.own) > before
 }
 
 func (b *batch) share(frame []byte) {
@@ -118,6 +120,9 @@ func (s *Session) flushWith(b *batch, now time.Time) {
 		s.counts.bytes += uint64(b.size)
 		s.hub.stats.bytes.Add(uint64(b.size))
 		s.writing = s.hand(b)
+		if s.past != nil {
+			s.remember(now)
+		}
 	}
 }
 
@@ -182,6 +187,9 @@ func (s *Session) serve(m *member, b *batch, now time.Time) {
 }
 
 func (s *Session) writePinned(m *member, b *batch, now time.Time) {
+	if m.pinned.snapshot {
+		m.trail = nil
+	}
 	for ; m.part < len(m.pinned.frames) && !b.full(); m.part++ {
 		b.share(m.pinned.frames[m.part])
 		s.message()
@@ -223,7 +231,7 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 	switch {
 	case j.snapshot || j.begun || p.Pending() || len(removed) > 0:
 		if j.snapshot {
-			removed = nil
+			removed = c.missing(p)
 		}
 		p.End(removed)
 		m.pos, m.beat, m.fresh, m.loose = j.seq, now, j.snapshot, j.snapshot
@@ -240,6 +248,15 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 	m.job = job{}
 }
 
+// missing returns what a snapshot says is removed: the token that has the channel
+// to itself where there is no row of it, for nothing else would name it.
+func (c *channel) missing(p *parts) []market.ID {
+	if c.style == wire.StyleToken && !p.Pending() {
+		return c.sel.ids
+	}
+	return nil
+}
+
 // jobParts returns a writer for the parts of a member's own message.
 func (s *Session) jobParts(m *member, v *view, b *batch) *parts {
 	j, c := &m.job, m.ch
@@ -248,22 +265,25 @@ func (s *Session) jobParts(m *member, v *view, b *batch) *parts {
 	}
 	head := j.head
 	head.Seq, head.Prev, head.Snapshot = j.seq, m.pos, j.snapshot
-	head.Encoding, head.Absolute = c.page.format.Encoding, !j.rows
+	head.Encoding, head.Absolute, head.Style = c.page.format.Encoding, !j.rows, c.style
 	kind := wire.KindDelta
 	if j.snapshot {
 		kind = wire.KindSnapshot
 	}
 	return getParts(head, func(part []byte, more bool) {
 		b.frame(c.framing, Message{Kind: kind, Binary: c.page.binary(), Seq: j.seq, Last: !more, Body: part})
-		j.begun = true
+		if j.begun = true; j.snapshot {
+			m.trail = nil // the client's rows are being replaced
+		}
 		s.message()
 	})
 }
 
 func (s *Session) beat(m *member, b *batch, seq uint64) {
 	text := wire.AppendChannelHeartbeat(nil, m.ch.page.format.Encoding, m.ch.no, seq)
-	b.frame(m.ch.framing, Message{Kind: wire.KindHeartbeat, Binary: m.ch.page.binary(), Seq: seq, Last: true, Body: text})
-	s.message()
+	if b.frame(m.ch.framing, Message{Kind: wire.KindHeartbeat, Binary: m.ch.page.binary(), Seq: seq, Last: true, Body: text}) {
+		s.message()
+	}
 }
 
 // tellStale adds the event for tokens that have become stale.
@@ -294,8 +314,7 @@ func (s *Session) tellListed(m *member, l *leaf, b *batch) {
 }
 
 func (s *Session) event(m *member, text []byte, b *batch) {
-	if text != nil {
-		b.frame(m.ch.framing, Message{Kind: wire.KindStale, Body: text})
+	if text != nil && b.frame(m.ch.framing, Message{Kind: wire.KindStale, Body: text}) {
 		s.message()
 	}
 }

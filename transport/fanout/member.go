@@ -28,6 +28,7 @@ type member struct {
 	part    int      // its next frame
 	again   bool     // a snapshot is due after the begun message
 	subs    int
+	trail   *trail  // where the client was lately; nil where there is nothing to go on from
 	checks  []check // asked by verify, answered at the next exact position
 }
 
@@ -180,7 +181,7 @@ const rowRoom = 5
 
 func (s *Session) writeDirect(m *member, l *leaf, b *batch, now time.Time) {
 	head := l.head
-	head.Channel, head.Prev = m.ch.no, m.pos
+	head.Channel, head.Prev, head.Style = m.ch.no, m.pos, m.ch.style
 	p := b.begin(head, m.ch.framing)
 	for _, i := range m.at {
 		if i >= 0 {

@@ -65,16 +65,36 @@ type Message struct {
 // Framing wraps messages for a kind of byte stream. Values are compared:
 // channels are shared between connections whose framings are equal.
 type Framing interface {
-	// Append appends the framed message to dst.
+	// Append appends the framed message to dst. A framing that has no message of a
+	// kind appends nothing; it has snapshots and deltas.
 	Append(dst []byte, m *Message) []byte
 	// Compresses reports whether frames of shared channels may be compressed.
 	Compresses() bool
+}
+
+// Styled is a Framing whose data messages have another head than the stream
+// protocol's. It is asked when a channel begins. All its messages are JSON.
+type Styled interface {
+	Framing
+	// Style returns what data messages are wrapped in.
+	Style() wire.Style
+	// Single returns the framing of the channels that wire.Request.Single asks for.
+	Single() Framing
+}
+
+// styleOf returns what data messages of a framing are wrapped in.
+func styleOf(fr Framing) wire.Style {
+	if styled, ok := fr.(Styled); ok {
+		return styled.Style()
+	}
+	return wire.StyleStream
 }
 
 // Peer is what a connection brings.
 type Peer struct {
 	Framing  Framing
 	Encoding wire.Encoding
+	Recover  bool // Session.Memory is wanted: the session marks where its client is
 	Lease    *Lease
 	// Request is what a peer that cannot ask has asked for with its URL; nil for
 	// peers that send messages. Its answer is the first message, instead of hello.

@@ -17,6 +17,7 @@ type Session struct {
 	writing bool // the link holds what it could not write
 	closing bool // the link was told to close
 	closed  bool // detached
+	mute    bool // its framing has no heartbeats
 	ending  wire.CloseCode
 	load    load
 	hub     *Hub
@@ -27,6 +28,7 @@ type Session struct {
 	link    Link
 	since   time.Time // of the newest write
 	counts  counts
+	past    *past // nil where the peer does not recover
 
 	subs    []subscription
 	nextSub uint64
@@ -50,6 +52,9 @@ type counts struct {
 func (h *Hub) Attach(link Link, peer Peer) *Session {
 	now := time.Now()
 	s := &Session{hub: h, link: link, peer: peer, begun: now, view: h.newest().view, since: now}
+	if peer.Recover {
+		s.past = new(past)
+	}
 	s.gate.start(&h.cfg, now)
 	h.add(s)
 	h.stats.opened.Add(1)
@@ -155,8 +160,11 @@ func (s *Session) refuseRate(wait time.Duration, verdict verdict) {
 		return
 	}
 	s.hub.stats.errors.Add(1)
-	e := &wire.RequestError{Code: wire.TooFast, Text: "messages arrive too fast; this one was not read"}
-	s.answer(wire.KindError, func(dst []byte) []byte { return wire.AppendError(dst, nil, e, wait.Milliseconds()+1) })
+	s.answer(wire.KindError, func(dst []byte) []byte { return wire.AppendError(dst, nil, tooFast(), wait.Milliseconds()+1) })
+}
+
+func tooFast() *wire.RequestError {
+	return &wire.RequestError{Code: wire.TooFast, Text: "messages arrive too fast; this one was not read"}
 }
 
 func (s *Session) handle(text []byte, now time.Time) {
@@ -170,17 +178,23 @@ func (s *Session) handle(text []byte, now time.Time) {
 	}
 }
 
-// refuse answers a request with an error, and ends connections that make too many.
+// refuse answers a request with an error.
 func (s *Session) refuse(r *wire.Request, err *wire.RequestError, now time.Time) {
+	retry := s.blame(err, now)
+	s.answer(wire.KindError, func(dst []byte) []byte { return wire.AppendError(dst, r, err, retry) })
+}
+
+// blame counts an error, ends a connection that makes too many, and returns after
+// how many milliseconds the same may succeed.
+func (s *Session) blame(err *wire.RequestError, now time.Time) (retryMS int64) {
 	s.hub.stats.errors.Add(1)
 	if err.Code == wire.Busy { // no fault of the client
-		s.answer(wire.KindError, func(dst []byte) []byte { return wire.AppendError(dst, r, err, busyRetry.Milliseconds()) })
-		return
+		return busyRetry.Milliseconds()
 	}
-	s.answer(wire.KindError, func(dst []byte) []byte { return wire.AppendError(dst, r, err, 0) })
 	if code := s.gate.failure(err.Code, now); code != 0 {
 		s.end(code)
 	}
+	return 0
 }
 
 func (s *Session) perform(r *wire.Request, now time.Time) *wire.RequestError {
@@ -208,16 +222,30 @@ func (s *Session) see() {
 	}
 }
 
-// answer puts a message on the control queue. Control messages are never
-// dropped: a client that lets them pile up is closed.
+// answer puts a message on the control queue; a framing may have nothing for it.
 func (s *Session) answer(kind wire.Kind, encode func(dst []byte) []byte) {
-	text := encode(nil)
-	if len(s.control) > 0 && len(s.control)+len(text) > s.hub.cfg.Control {
+	queued := s.queue(func(dst []byte) []byte {
+		return s.peer.Framing.Append(dst, &Message{Kind: kind, Body: encode(nil)})
+	})
+	s.mute = s.mute || kind == wire.KindHeartbeat && !queued
+}
+
+// queue appends one framed message, or none, to the control queue and reports
+// which. Control messages are never dropped: a client that lets them pile up is
+// closed.
+func (s *Session) queue(add func(dst []byte) []byte) bool {
+	before := len(s.control)
+	grown := add(s.control)
+	switch {
+	case len(grown) == before:
+		return false
+	case before > 0 && len(grown) > s.hub.cfg.Control:
 		s.close(wire.CloseSlow)
-		return
+		return true
 	}
-	s.control = s.peer.Framing.Append(s.control, &Message{Kind: kind, Body: text})
+	s.control = grown
 	s.message()
+	return true
 }
 
 // busyRetry is when a request may succeed for which there was no room.
@@ -255,7 +283,7 @@ func (s *Session) sweep(now time.Time) {
 	s.adapt(now)
 	if s.ending == 0 && !s.writing && len(s.control) == 0 {
 		s.flush(now)
-		if !s.writing && now.Sub(s.since) >= s.hub.cfg.Heartbeat {
+		if !s.mute && !s.writing && now.Sub(s.since) >= s.hub.cfg.Heartbeat {
 			s.answer(wire.KindHeartbeat, func(dst []byte) []byte { return wire.AppendHeartbeat(dst, market.TimeOf(now)) })
 		}
 	}

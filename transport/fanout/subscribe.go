@@ -37,24 +37,45 @@ func (r *resolved) listed() int {
 	return len(r.sel.ids)
 }
 
+// joined is what a subscribe or an update came to.
+type joined struct {
+	sub       subscription
+	res       resolved
+	recovered bool   // the client's rows hold
+	from      uint64 // the channel that they come from; 0 tells nothing
+}
+
 func (s *Session) subscribe(r *wire.Request, now time.Time) *wire.RequestError {
+	done, err := s.join(r, now, nil)
+	if err == nil {
+		s.acknowledge(r, &done)
+	}
+	return err
+}
+
+// join makes the subscription that a request asks for. Known are members that
+// have begun just now, and whether they went on from the client's position: what
+// they do then holds for another subscription to them.
+func (s *Session) join(r *wire.Request, now time.Time, known map[*member]bool) (done joined, err *wire.RequestError) {
 	cfg := &s.hub.cfg
 	if len(s.subs) >= cfg.Subscriptions {
-		return limitError("subscriptions", cfg.Subscriptions)
+		return done, limitError("subscriptions", cfg.Subscriptions)
 	}
-	res, err := s.resolve(r, 0)
+	res, err := s.resolve(r, 0, known != nil)
 	if err != nil {
-		return err
+		return done, err
 	}
 	sub := subscription{no: s.nextSub + 1, tokens: res.listed(), auto: r.Rate == wire.RateAuto, rate: r.Rate}
 	k := s.keyFor(r, &res, &sub)
 	m, isNew, err := s.memberFor(k, res.sel, now)
 	if err != nil {
-		return err
+		return done, err
 	}
-	recovered := r.Since != nil && isNew && s.recover(m, r.Since)
-	if !recovered {
-		m.restart(s, now)
+	recovered, begun := known[m]
+	if !begun {
+		if recovered = r.Since != nil && isNew && s.recover(m, r.Since); !recovered {
+			m.restart(s, now)
+		}
 	}
 	m.subs++
 	sub.member = m
@@ -62,8 +83,7 @@ func (s *Session) subscribe(r *wire.Request, now time.Time) *wire.RequestError {
 	s.tokens += sub.tokens
 	s.subs = append(s.subs, sub)
 	s.hub.stats.subscriptions.Add(1)
-	s.acknowledge(r, &sub, &res, recovered, 0)
-	return nil
+	return joined{sub: sub, res: res, recovered: recovered}, nil
 }
 
 // keyFor returns the key of what a request asks for.
@@ -75,7 +95,11 @@ func (s *Session) keyFor(r *wire.Request, res *resolved, sub *subscription) key 
 	if r.Top != nil {
 		f.format.Fields |= r.Top.By.Bit()
 	}
-	k := keyOf(f, s.peer.Framing, res.sel)
+	fr := s.peer.Framing
+	if styled, ok := fr.(Styled); ok && r.Single {
+		fr = styled.Single()
+	}
+	k := keyOf(f, fr, res.sel)
 	k.every = r.Every
 	if r.Top != nil {
 		k.top = *r.Top
@@ -145,9 +169,9 @@ func (c *channel) holds(pos uint64) bool {
 	return !lost && (pos >= c.born || len(c.ring.list) > 0 && c.ring.list[0].prev <= pos)
 }
 
-func (s *Session) acknowledge(r *wire.Request, sub *subscription, res *resolved, recovered bool, from uint64) {
-	w := s.told(sub)
-	w.Recovered, w.From = recovered, from
+func (s *Session) acknowledge(r *wire.Request, done *joined) {
+	w, res := s.told(&done.sub), &done.res
+	w.Recovered, w.From = done.recovered, done.from
 	s.answer(wire.KindSubscribed, func(dst []byte) []byte {
 		return wire.AppendSubscribed(dst, r, &w, res.unknownIDs, res.unknownSymbols, res.ambiguous)
 	})
@@ -180,8 +204,12 @@ func limitError(what string, most int) *wire.RequestError {
 }
 
 // resolve looks the asked tokens up. freed is how many listed tokens the
-// subscription gives back.
-func (s *Session) resolve(r *wire.Request, freed int) (res resolved, err *wire.RequestError) {
+// subscription gives back. kept says that they all existed a moment ago: those
+// that do not any more may return.
+func (s *Session) resolve(r *wire.Request, freed int, kept bool) (res resolved, err *wire.RequestError) {
+	if r.Single && (r.All || r.Top != nil) {
+		return res, notSingle()
+	}
 	if r.Top != nil {
 		return res, nil
 	}
@@ -190,6 +218,8 @@ func (s *Session) resolve(r *wire.Request, freed int) (res resolved, err *wire.R
 	case r.All:
 		res.sel.all = true
 		return res, nil
+	case kept:
+		res.sel.ids = r.Tokens
 	case r.Tokens != nil:
 		s.resolveIDs(r, &res)
 	default:
@@ -201,7 +231,14 @@ func (s *Session) resolve(r *wire.Request, freed int) (res resolved, err *wire.R
 	if s.tokens-freed+len(res.sel.ids) > s.hub.cfg.Tokens {
 		return res, limitError("tokens", s.hub.cfg.Tokens)
 	}
+	if r.Single && len(res.sel.ids) != 1 {
+		return res, notSingle()
+	}
 	return res, nil
+}
+
+func notSingle() *wire.RequestError {
+	return &wire.RequestError{Code: wire.BadValue, Text: "this subscription is to one token"}
 }
 
 // resolveIDs tells tokens that exist from others. One that was retired not long
@@ -253,17 +290,11 @@ func (s *Session) subOf(no uint64) (*subscription, *wire.RequestError) {
 }
 
 func (s *Session) unsubscribe(r *wire.Request) *wire.RequestError {
-	sub, err := s.subOf(r.Sub)
-	if err != nil {
-		return err
+	err := s.quit([]uint64{r.Sub})
+	if err == nil {
+		s.answer(wire.KindAnswer, func(dst []byte) []byte { return wire.AppendUnsubscribed(dst, r) })
 	}
-	m := sub.member
-	s.tokens -= sub.tokens
-	s.subs = slices.DeleteFunc(s.subs, func(x subscription) bool { return x.no == r.Sub })
-	s.hub.stats.subscriptions.Add(-1)
-	s.unuse(m)
-	s.answer(wire.KindAnswer, func(dst []byte) []byte { return wire.AppendUnsubscribed(dst, r) })
-	return nil
+	return err
 }
 
 // unuse takes one subscription off a member, and the last one takes it off its

@@ -137,7 +137,9 @@ func (t *table) make(k key, e *entry, now time.Time) *channel {
 	t.next++
 	p := t.page(k.form)
 	seq := t.paces[wire.RateTick].cur.Load().seq()
-	c := &channel{no: t.next, key: k, sel: e.sel, framing: k.framing, page: p, born: seq, seq: seq, through: seq, lastAt: now}
+	c := &channel{
+		no: t.next, key: k, sel: e.sel, framing: k.framing, style: styleOf(k.framing), page: p, born: seq, seq: seq, through: seq, lastAt: now,
+	}
 	if k.top.N > 0 {
 		c.top = &ranking{Top: k.top}
 	} else if !k.every {

@@ -10,18 +10,27 @@ import (
 // then: where only the rate changed they go on from where they are, else they
 // begin anew.
 func (s *Session) update(r *wire.Request, now time.Time) *wire.RequestError {
+	done, err := s.change(r, now)
+	if err == nil {
+		s.acknowledge(r, &done)
+	}
+	return err
+}
+
+func (s *Session) change(r *wire.Request, now time.Time) (done joined, err *wire.RequestError) {
 	sub, err := s.subOf(r.Sub)
 	if err != nil {
-		return err
+		return done, err
 	}
 	u, c := &r.Update, sub.member.ch
 	if err := sound(&c.key, u); err != nil {
-		return err
+		return done, err
 	}
 	next, res := *sub, resolved{sel: c.sel}
 	if u.Tokens != nil || u.Symbols != nil {
-		if res, err = s.resolve(&wire.Request{Tokens: u.Tokens, Symbols: u.Symbols}, sub.tokens); err != nil {
-			return err
+		asked := wire.Request{Tokens: u.Tokens, Symbols: u.Symbols, Single: c.style == wire.StyleToken}
+		if res, err = s.resolve(&asked, sub.tokens, false); err != nil {
+			return done, err
 		}
 		next.tokens = res.listed()
 	}
@@ -41,12 +50,11 @@ func (s *Session) update(r *wire.Request, now time.Time) *wire.RequestError {
 	k.every, k.top = c.key.every, c.key.top
 	recovered, from, err := s.move(sub, k, res.sel, now)
 	if err != nil {
-		return err
+		return done, err
 	}
 	s.tokens += next.tokens - sub.tokens
 	sub.tokens, sub.auto, sub.rate = next.tokens, next.auto, next.rate
-	s.acknowledge(r, sub, &res, recovered, from)
-	return nil
+	return joined{sub: *sub, res: res, recovered: recovered, from: from}, nil
 }
 
 // sound refuses what contradicts the subscription, as subscribe does.
@@ -96,6 +104,7 @@ func (s *Session) move(sub *subscription, k key, sel *selection, now time.Time) 
 	if same == old.ch.key && !old.busy() && !old.loose && old.pos > 0 && k.deadband == 0 && k.top.N == 0 {
 		m.resume(max(old.pos, old.through))
 		m.pos, m.beat, m.fresh, from, recovered = old.pos, old.beat, old.fresh, old.ch.no, true
+		m.trail = old.trail.copy(now)
 	} else {
 		m.restart(s, now)
 	}

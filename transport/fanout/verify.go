@@ -146,7 +146,7 @@ func (s *Session) heal(m *member, l *leaf, ids []market.ID, b *batch) {
 	}
 	c := m.ch
 	head := wire.HeadOf(l.board, c.no)
-	head.Seq, head.Prev, head.Encoding, head.Absolute = m.pos, m.pos, c.page.format.Encoding, true
+	head.Seq, head.Prev, head.Encoding, head.Absolute, head.Style = m.pos, m.pos, c.page.format.Encoding, true, c.style
 	p := getParts(head, func(part []byte, more bool) {
 		b.frame(c.framing, Message{Kind: wire.KindDelta, Binary: c.page.binary(), Seq: m.pos, Last: !more, Body: part})
 		s.message()
