@@ -166,7 +166,9 @@ func (tr *traveller) catchUp() {
 }
 
 var selections = []wire.Request{
-	{All: true}, {Tokens: []market.ID{1, 2, 3}}, {Tokens: []market.ID{5}},
+	{All: true},
+	{Tokens: []market.ID{1, 2, 3}},
+	{Tokens: []market.ID{5}},
 	{Tokens: []market.ID{1, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}},
 }
 
@@ -376,7 +378,7 @@ func recallWalk(t *testing.T, seed uint64, spoil func(*traveller, *Memory)) (sum
 
 // pass lets time pass, with a tick or more, and a look for silence.
 func (r *rig) pass(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d)
 	for range 1 + r.m.Board().Seq%3 {
 		r.Publish(r.m.Tick())
 	}

@@ -113,11 +113,10 @@ func TestDecodeOptions(t *testing.T) {
 	f := func(options, want string) {
 		t.Helper()
 		r := Request{Rate: RateAuto}
-		got := ""
-		if err := DecodeOptions([]byte(options), &r); err != nil {
+		err := DecodeOptions([]byte(options), &r)
+		got := fmt.Sprint(r.Format.Fields.Len(), r.Format.View, r.Format.Named, r.Format.Digits, r.Format.Numbers, r.Rate)
+		if err != nil {
 			got = string(err.Code)
-		} else {
-			got = fmt.Sprint(r.Format.Fields.Len(), r.Format.View, r.Format.Named, r.Format.Digits, r.Format.Numbers, r.Rate)
 		}
 		if got != want {
 			t.Fatalf("%s: %s", options, got)
