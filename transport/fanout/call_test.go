@@ -390,3 +390,71 @@ func TestTrailBounds(t *testing.T) {
 	f(256, 4, 30*time.Second)
 	f(1000, 4, 30*time.Second)
 }
+
+// TestRecallMeets lets two subscriptions that had different rates share a channel
+// when they come back: it goes on from the lower position, or begins anew.
+func TestRecallMeets(t *testing.T) {
+	f := func(first, second []mark, recovered bool, pos uint64) {
+		t.Helper()
+		r := newHRig(3, Config{})
+		for i := range 5 {
+			r.set(1, market.FieldPrice, int64(10+i))
+		}
+		c := r.reader(t)
+		defer c.s.Detach()
+		item := Item{Tokens: []market.ID{1, 2}, Format: price(), Rate: wire.RateAuto}
+		mem := &Memory{epoch: r.h.b.Epoch, Items: []Item{item, item}}
+		mem.Items[0].marks, mem.Items[1].marks = first, second
+		var got []bool
+		c.s.Recall(mem, 9, func(dst []byte, all []Outcome) []byte {
+			for i := range all {
+				got = append(got, all[i].Subscription.Recovered)
+			}
+			m := c.s.members[0]
+			if len(c.s.members) != 1 || m.pos != pos || (m.trail != nil) != recovered || m.trail != nil && m.trail.marks[0].pos != pos {
+				t.Errorf("%d members, at %d, trail %v", len(c.s.members), m.pos, m.trail)
+			}
+			return dst
+		})
+		kind := "snapshot"
+		if recovered {
+			kind = "delta"
+		}
+		if len(got) != 2 || got[1] != recovered || len(c.lines) != 1 || !strings.Contains(c.lines[0], `"`+kind+`"`) {
+			t.Fatalf("recovered %v, then %s", got, c.lines)
+		}
+	}
+	at := func(pos uint64) []mark { return []mark{{high: 5, pos: pos}} }
+	f(at(3), at(3), true, 3)
+	f(at(4), at(2), true, 2)
+	f(at(2), at(4), true, 2)
+	f(at(3), nil, false, 0)
+	f(nil, at(3), false, 0)
+	f(nil, nil, false, 0)
+}
+
+// TestForeignOffset takes an offset that a client brought along for none of the
+// session's own.
+func TestForeignOffset(t *testing.T) {
+	r := newHRig(3, Config{})
+	c := r.reader(t)
+	defer c.s.Detach()
+	c.s.Recall(nil, 1000, nil)
+	c.s.Call(&wire.Request{Op: wire.OpSubscribe, All: true, Format: price()}, nil)
+	r.now = time.Now().Add(3 * time.Second)
+	r.set(1, market.FieldPrice, 50)
+	mem := c.s.Memory()
+	f := func(offset, want uint64) {
+		t.Helper()
+		at := mem.request(&mem.Items[0], offset).Since
+		if (at == nil) != (want == 0) || at != nil && (at.Seq != want || at.Epoch != "k3") {
+			t.Fatalf("at %d: %+v", offset, at)
+		}
+	}
+	f(0, 0)
+	f(1, 0)
+	f(2, 1)
+	f(3, 2)
+	f(1000, 0) // it may have had nothing since
+	f(1001, 2)
+}

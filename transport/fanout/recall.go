@@ -223,8 +223,9 @@ func (s *Session) again(r *wire.Request, known map[*member]bool, o *Outcome, now
 		return
 	}
 	m := done.sub.member
-	if known[m] = done.recovered; done.recovered && s.past != nil {
-		m.trail = &trail{[]mark{{pos: r.Since.Seq, at: now.UnixMilli()}}}
+	known[m], m.trail = done.recovered, nil
+	if done.recovered && s.past != nil {
+		m.trail = &trail{[]mark{{pos: m.pos, at: now.UnixMilli()}}}
 	}
 	s.tell(&done, o)
 }

@@ -54,8 +54,8 @@ func (s *Session) subscribe(r *wire.Request, now time.Time) *wire.RequestError {
 }
 
 // join makes the subscription that a request asks for. Known are members that
-// have begun just now, and whether they went on from the client's position: what
-// they do then holds for another subscription to them.
+// have begun just now, and whether they went on from the client's position. One
+// that is subscribed to again goes on from the lowest, or not at all.
 func (s *Session) join(r *wire.Request, now time.Time, known map[*member]bool) (done joined, err *wire.RequestError) {
 	cfg := &s.hub.cfg
 	if len(s.subs) >= cfg.Subscriptions {
@@ -72,8 +72,11 @@ func (s *Session) join(r *wire.Request, now time.Time, known map[*member]bool) (
 		return done, err
 	}
 	recovered, begun := known[m]
-	if !begun {
-		if recovered = r.Since != nil && isNew && s.recover(m, r.Since); !recovered {
+	if !begun || recovered && (r.Since == nil || r.Since.Seq < m.pos) {
+		if begun { // nothing of it was sent yet
+			m.job, m.pos, m.through = job{}, 0, 0
+		}
+		if recovered = r.Since != nil && (isNew || begun) && s.recover(m, r.Since); !recovered {
 			m.restart(s, now)
 		}
 	}
