@@ -160,16 +160,18 @@ func expect(t *testing.T, c *reader, source string, want ...string) {
 func TestCallEnds(t *testing.T) {
 	f := func(cfg Config, calls, answers int, last string, code wire.CloseCode, call func(s *Session, answer func([]byte, *Outcome) []byte)) {
 		t.Helper()
-		r := newHRig(3, cfg)
-		c := r.reader(t)
-		defer c.s.Detach()
-		got := 0
-		for range calls {
-			call(c.s, func(dst []byte, o *Outcome) []byte { got++; c.lines = nil; return told(dst, o) })
-		}
-		if text := c.take(); got != answers || c.code != code || !strings.HasPrefix(text, last) {
-			t.Fatalf("%d answers, last %q, close %d", got, text, c.code)
-		}
+		synctest.Test(t, func(t *testing.T) { // no time passes
+			r := newHRig(3, cfg)
+			c := r.reader(t)
+			defer c.s.Detach()
+			got := 0
+			for range calls {
+				call(c.s, func(dst []byte, o *Outcome) []byte { got++; c.lines = nil; return told(dst, o) })
+			}
+			if text := c.take(); got != answers || c.code != code || !strings.HasPrefix(text, last) {
+				t.Fatalf("%d answers, last %q, close %d", got, text, c.code)
+			}
+		})
 	}
 	bad := func(s *Session, answer func([]byte, *Outcome) []byte) {
 		s.Offend(&wire.RequestError{Code: wire.BadMessage}, answer)

@@ -159,16 +159,18 @@ func TestChannelLimit(t *testing.T) {
 func TestLimits(t *testing.T) {
 	f := func(cfg Config, messages, answers int, last string, code wire.CloseCode, message string) {
 		t.Helper()
-		r := newRig(cfg, wiretest.NewMarket(1, 10))
-		c := connect(t, r.Hub)
-		defer c.s.Detach()
-		for range messages {
-			c.s.Receive([]byte(message))
-		}
-		a := c.answers[len(c.answers)-1]
-		if len(c.answers)-1 != answers || a.Type+a.Code != last || c.code != code {
-			t.Fatalf("%d answers, last %s, close %d", len(c.answers)-1, a.Type+a.Code, c.code)
-		}
+		synctest.Test(t, func(t *testing.T) { // no time passes
+			r := newRig(cfg, wiretest.NewMarket(1, 10))
+			c := connect(t, r.Hub)
+			defer c.s.Detach()
+			for range messages {
+				c.s.Receive([]byte(message))
+			}
+			a := c.answers[len(c.answers)-1]
+			if len(c.answers)-1 != answers || a.Type+a.Code != last || c.code != code {
+				t.Fatalf("%d answers, last %s, close %d", len(c.answers)-1, a.Type+a.Code, c.code)
+			}
+		})
 	}
 	f(Config{}, 4, 4, "errorunknown_op", 0, `{"op":"x"}`)
 	f(Config{}, 9, 5, "errorunknown_op", wire.CloseErrors, `{"op":"x"}`)
