@@ -22,10 +22,31 @@ func (s *Server) answerEarly(ctx *fasthttp.RequestCtx, v *violation) {
 	ctx.Response.Reset()
 	setCommon(ctx, st)
 	v.answer(ctx)
+	if v == vBodyLong {
+		s.tellOversize(ctx, st)
+	}
 	s.meters.refused.observe(v.status, 0)
 	ctx.RemoveUserValue(stateKey{})
 	s.states.Put(st)
 }
+
+// tellOversize tells the route of a request whose body is not read, where fasthttp
+// has left the head standing.
+func (s *Server) tellOversize(ctx *fasthttp.RequestCtx, st *state) {
+	defer s.rescue(ctx)
+	if len(ctx.Request.Header.Host()) == 0 || s.check(ctx) != nil {
+		return
+	}
+	if l := s.router.find(rawPath(ctx.RequestURI()), st); l != nil {
+		if e := l.methods[string(ctx.Method())]; e != nil && e.large != nil {
+			e.large(ctx)
+		}
+	}
+}
+
+// TooLarge answers as the gate does a body above its limit, for routes whose own is
+// smaller.
+func TooLarge(ctx *fasthttp.RequestCtx) { vBodyLong.answer(ctx) }
 
 func (s *Server) violationOf(ctx *fasthttp.RequestCtx, err error) *violation {
 	var small *fasthttp.ErrSmallBuffer

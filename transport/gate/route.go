@@ -14,10 +14,10 @@ import (
 type Handler func(ctx *fasthttp.RequestCtx)
 
 // Route binds a handler to a method and a path. The gate answers HEAD for every
-// GET route that is not Endless, OPTIONS for every path, and 405 with Allow for
-// other methods.
+// GET route that is not Endless, OPTIONS for every path that has no route of it, and
+// 405 with Allow for other methods.
 type Route struct {
-	Method string // GET, POST, PUT, PATCH or DELETE
+	Method string // GET, POST, PUT, PATCH, DELETE or OPTIONS
 	// Path is matched exactly, byte for byte; a segment {name} matches one
 	// non-empty segment that Param(ctx, name) returns. Literal segments win.
 	Path string
@@ -26,6 +26,9 @@ type Route struct {
 	Serve Handler
 	// Endless says that the answer to GET has no end, so that there is no HEAD of it.
 	Endless bool
+	// Oversize is told of a request whose body is above MaxBody, once its answer, which
+	// is 413, stands; nil where nobody needs to know.
+	Oversize Handler
 	// Hidden keeps the path out of the list that an unknown path is answered with.
 	Hidden bool
 }
@@ -55,6 +58,7 @@ type leaf struct {
 // endpoint is one method of a path.
 type endpoint struct {
 	serve   Handler
+	large   Handler // Route.Oversize
 	meter   *routeMeter
 	endless bool
 }
@@ -125,11 +129,13 @@ func (r *router) add(rt Route, meter func(name string) *routeMeter) error {
 	if name == "" {
 		name = rt.Path
 	}
-	n.leaf.methods[rt.Method] = &endpoint{serve: rt.Serve, meter: meter(name), endless: rt.Endless}
+	n.leaf.methods[rt.Method] = &endpoint{serve: rt.Serve, large: rt.Oversize, meter: meter(name), endless: rt.Endless}
 	return nil
 }
 
-func knownMethod(m string) bool { return slices.Contains(methodOrder, m) }
+func knownMethod(m string) bool {
+	return slices.Contains(methodOrder, m) || m == http.MethodOptions
+}
 
 func paramName(seg string) (string, bool) {
 	if len(seg) > 2 && seg[0] == '{' && seg[len(seg)-1] == '}' {

@@ -42,6 +42,8 @@ type endpoint struct {
 	onGone  func()
 	// deliver takes a whole message; nil for session.Receive.
 	deliver func(c *conn, op byte, payload []byte)
+	// quiet connections are not pinged: the protocol above sees to that.
+	quiet bool
 }
 
 // conn is one connection after the upgrade: the fan-out's Link and the loop's
@@ -96,7 +98,9 @@ func (c *conn) serve(early []byte) {
 	if len(early) > 0 {
 		c.safely(func() { c.Input(early) })
 	}
-	c.SetTimer(c.pingAt - clock())
+	if !c.end.quiet {
+		c.SetTimer(c.pingAt - clock())
+	}
 	c.Start()
 }
 

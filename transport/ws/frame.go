@@ -40,6 +40,28 @@ func appendMessage(dst []byte, m *fanout.Message) []byte {
 	return append(appendHeader(dst, op, len(m.Body)), m.Body...)
 }
 
+// AppendHead appends the head of a frame of the server that holds a whole message
+// of n bytes, text or binary.
+func AppendHead(dst []byte, binary bool, n int) []byte {
+	if binary {
+		return appendHeader(dst, opBinary, n)
+	}
+	return appendHeader(dst, opText, n)
+}
+
+// CutFrame takes the first frame off frames that AppendHead began.
+func CutFrame(frames []byte) (payload []byte, binary bool, rest []byte) {
+	left := len(unfinished(frames, 2)) // a frame is longer than its first two bytes, or has only them
+	head := 2
+	switch frames[1] {
+	case 126:
+		head = 4
+	case 127:
+		head = 10
+	}
+	return frames[head : 2+left], frames[0]&0x0f == opBinary, frames[2+left:]
+}
+
 // appendHeader appends the head of a final frame of n bytes; op may hold RSV1.
 func appendHeader(dst []byte, op byte, n int) []byte {
 	dst = append(dst, 0x80|op)
@@ -80,4 +102,9 @@ func unfinished(p []byte, n int) []byte {
 		}
 	}
 	return p[n:end]
+}
+
+// AppendFrame appends a frame of the server that holds a whole message.
+func AppendFrame(dst []byte, binary bool, payload []byte) []byte {
+	return append(AppendHead(dst, binary, len(payload)), payload...)
 }

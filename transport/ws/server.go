@@ -30,19 +30,29 @@ type Server struct {
 // New returns a server for the hub's stream. It starts nothing.
 func New(cfg Config, hub *fanout.Hub) *Server {
 	cfg.setDefaults()
-	s := &Server{endpoint: endpoint{cfg: cfg, limits: clientLimits, loops: loop.NewGroup(loop.Config{
-		CloseWait: cfg.CloseWait, WriteTimeout: cfg.WriteTimeout, Unsent: cfg.Unsent, Silence: cfg.Silence, Goroutines: cfg.Goroutines,
-	})}, hub: hub}
+	s := &Server{endpoint: endpoint{cfg: cfg, limits: clientLimits, loops: NewLoops(cfg)}, hub: hub}
 	s.onPanic, s.onGone = s.panicked, s.conns.leave
-	s.upgrader = websocket.FastHTTPUpgrader{
-		Subprotocols:   []string{wire.SubprotocolJSON, wire.SubprotocolBinary},
+	s.upgrader = newUpgrader(wire.SubprotocolJSON, wire.SubprotocolBinary)
+	return s
+}
+
+// NewLoops returns loops with the times and sizes of the config. It starts nothing.
+func NewLoops(cfg Config) *loop.Group {
+	cfg.setDefaults()
+	return loop.NewGroup(loop.Config{
+		CloseWait: cfg.CloseWait, WriteTimeout: cfg.WriteTimeout, Unsent: cfg.Unsent, Silence: cfg.Silence, Goroutines: cfg.Goroutines,
+	})
+}
+
+func newUpgrader(subprotocols ...string) websocket.FastHTTPUpgrader {
+	return websocket.FastHTTPUpgrader{
+		Subprotocols:   subprotocols,
 		ReadBufferSize: minBuffer, WriteBufferSize: minBuffer,
-		CheckOrigin: func(*fasthttp.RequestCtx) bool { return true }, // check did, more strictly
+		CheckOrigin: func(*fasthttp.RequestCtx) bool { return true }, // plain did, more strictly
 		Error: func(ctx *fasthttp.RequestCtx, status int, reason error) {
 			gate.Problem(ctx, status, "bad_handshake", reason.Error(), "see RFC 6455 section 4.2")
 		},
 	}
-	return s
 }
 
 // minBuffer keeps the upgrader's buffers small: nothing is read or written through them.
@@ -129,8 +139,8 @@ func (s *Server) rescue(nc net.Conn, lease *fanout.Lease) {
 	}
 }
 
-func (s *Server) panicked(reason any) {
-	s.cfg.Logger.Error("stream connection panicked", "reason", reason, "stack", string(debug.Stack()))
+func (e *endpoint) panicked(reason any) {
+	e.cfg.Logger.Error("stream connection panicked", "reason", reason, "stack", string(debug.Stack()))
 }
 
 // start takes the connection over from the HTTP server, whose goroutine and

@@ -40,7 +40,10 @@ func (r *refusal) answer(ctx *fasthttp.RequestCtx) {
 // what to refuse.
 func (s *Server) check(ctx *fasthttp.RequestCtx) (t terms, r *refusal) {
 	h := &ctx.Request.Header
-	if r = s.plain(ctx, h); r != nil {
+	if len(ctx.URI().QueryString()) > 0 {
+		return t, &refusal{400, "invalid_parameter", "the stream takes no query", "send options in subscribe", "", ""}
+	}
+	if r = plain(ctx, s.cfg.Origins); r != nil {
 		return t, r
 	}
 	sub, ok := subprotocol(h)
@@ -50,8 +53,6 @@ func (s *Server) check(ctx *fasthttp.RequestCtx) (t terms, r *refusal) {
 			"offer " + wire.SubprotocolJSON + ", " + wire.SubprotocolBinary + " or none", "", "",
 		}
 	}
-	h.Set("Connection", "Upgrade")
-	h.Set("Upgrade", "websocket")
 	h.Del("Sec-WebSocket-Protocol")
 	if sub != "" {
 		h.Set("Sec-WebSocket-Protocol", sub)
@@ -62,13 +63,13 @@ func (s *Server) check(ctx *fasthttp.RequestCtx) (t terms, r *refusal) {
 	return negotiate(h.PeekAll("Sec-WebSocket-Extensions")), nil
 }
 
-// plain checks what does not depend on choices.
-func (s *Server) plain(ctx *fasthttp.RequestCtx, h *fasthttp.RequestHeader) *refusal {
+// plain checks what does not depend on choices, and makes the rest plain for the
+// upgrader.
+func plain(ctx *fasthttp.RequestCtx, origins []string) *refusal {
+	h := &ctx.Request.Header
 	switch {
 	case !h.IsHTTP11():
 		return &refusal{400, "bad_handshake", "a WebSocket needs HTTP/1.1", "use HTTP/1.1", "", ""}
-	case len(ctx.URI().QueryString()) > 0:
-		return &refusal{400, "invalid_parameter", "the stream takes no query", "send options in subscribe", "", ""}
 	case !hasToken(h, "Connection", "upgrade") || !hasToken(h, "Upgrade", "websocket"):
 		return &refusal{426, "upgrade_required", "this path speaks WebSocket only", "send Connection: Upgrade and Upgrade: websocket", "", ""}
 	}
@@ -78,9 +79,11 @@ func (s *Server) plain(ctx *fasthttp.RequestCtx, h *fasthttp.RequestHeader) *ref
 	if v := h.PeekAll("Sec-WebSocket-Key"); len(v) != 1 || !validKey(string(v[0])) {
 		return &refusal{400, "bad_handshake", "Sec-WebSocket-Key is not 16 bytes in base64", "send one fresh key", "", ""}
 	}
-	if !s.originAllowed(ctx) {
+	if !OriginAllowed(ctx, origins) {
 		return &refusal{403, "origin_not_allowed", "this origin may not open the stream", "ask the operator to allow the origin", "", ""}
 	}
+	h.Set("Connection", "Upgrade")
+	h.Set("Upgrade", "websocket")
 	return nil
 }
 
@@ -115,9 +118,9 @@ func subprotocol(h *fasthttp.RequestHeader) (chosen string, ok bool) {
 	return "", len(offered) == 0
 }
 
-// originAllowed lets in clients without an Origin (they are no browsers; cookies
+// OriginAllowed lets in clients without an Origin (they are no browsers; cookies
 // mean nothing here), pages of this very host, and configured origins.
-func (s *Server) originAllowed(ctx *fasthttp.RequestCtx) bool {
+func OriginAllowed(ctx *fasthttp.RequestCtx, origins []string) bool {
 	all := ctx.Request.Header.PeekAll("Origin")
 	if len(all) == 0 {
 		return true
@@ -126,7 +129,7 @@ func (s *Server) originAllowed(ctx *fasthttp.RequestCtx) bool {
 	if len(all) > 1 {
 		return false
 	}
-	if slices.Contains(s.cfg.Origins, origin) {
+	if slices.Contains(origins, origin) {
 		return true
 	}
 	u, err := url.Parse(origin)
@@ -140,6 +143,9 @@ func (s *Server) originAllowed(ctx *fasthttp.RequestCtx) bool {
 	host := strings.TrimSuffix(string(ctx.Host()), standard)
 	return strings.EqualFold(strings.TrimSuffix(u.Host, standard), host)
 }
+
+// Refuse answers a request that fanout.Hub.Admit refused with the error.
+func Refuse(ctx *fasthttp.RequestCtx, err error) { refusalOf(err).answer(ctx) }
 
 // refusalOf translates an error of fanout.Hub.Admit.
 func refusalOf(err error) *refusal {
