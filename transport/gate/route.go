@@ -26,8 +26,8 @@ type Route struct {
 	Serve Handler
 	// Endless says that the answer to GET has no end, so that there is no HEAD of it.
 	Endless bool
-	// Oversize is told of a request whose body is above MaxBody, once its answer, which
-	// is 413, stands; nil where nobody needs to know.
+	// Oversize is told of a request whose Content-Length is above MaxBody, once its
+	// answer, which is 413, stands; nil where nobody needs to know.
 	Oversize Handler
 	// Hidden keeps the path out of the list that an unknown path is answered with.
 	Hidden bool

@@ -1,7 +1,7 @@
 package engineio
 
 import (
-	"bytes"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -18,57 +18,77 @@ const (
 
 // servePoll answers a GET with what there is to say, and waits for it.
 func (s *Session) servePoll(ctx *fasthttp.RequestCtx) {
-	s.mu.Lock()
-	switch {
-	case s.conn != nil: // also one that has ended
-		s.mu.Unlock()
-		badRequest.answer(ctx)
-		return
-	case s.ended && s.last == "":
-		s.mu.Unlock()
-		unknownSession.answer(ctx)
-		return
-	case s.polling:
-		s.end(wire.ClosePolicy, "overlapping polls", farewellClose, false)
-		s.mu.Unlock()
-		badRequest.answer(ctx)
+	body, written, refuse := s.poll()
+	if refuse != nil {
+		refuse(ctx)
 		return
 	}
-	s.polling = true
-	if !s.ready() && !s.hold() {
-		s.polling = false
-		s.mu.Unlock()
-		gate.Problem(ctx, fasthttp.StatusServiceUnavailable, "overloaded", "too many polls are open", "try again later, or use a websocket")
-		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "1")
-		return
-	}
-	body, written := s.compose()
-	s.polling = false
-	s.mu.Unlock()
 	answer(ctx, fasthttp.StatusOK, pollType, body)
 	if written {
 		s.written()
 	}
 }
 
-// ready reports whether a poll is answered at once; mu is held. During an upgrade
-// it is: the client wants to be rid of it.
-func (s *Session) ready() bool {
-	return s.ended || s.ping || len(s.out) > 0 || s.probe != nil && s.probe.probed
+// poll returns what a GET is answered with, and whether Handler.Written is due; or
+// how it is refused.
+func (s *Session) poll() (body []byte, written bool, refuse func(*fasthttp.RequestCtx)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.conn != nil: // also one that has ended
+		return nil, false, badRequest.answer
+	case s.ended && s.last == "":
+		return nil, false, unknownSession.answer
+	case s.polling:
+		s.end(wire.ClosePolicy, "overlapping polls", farewellClose, false)
+		return nil, false, badRequest.answer
+	}
+	probed := s.probe != nil && s.probe.probed
+	if !s.ready() && !s.hold(probed) {
+		return nil, false, crowded
+	}
+	if probed && s.conn != nil { // a moment later it would have been too late
+		return nil, false, badRequest.answer
+	}
+	body, written = s.compose()
+	return body, written, nil
 }
+
+// crowded refuses a poll that there is no room to hold.
+func crowded(ctx *fasthttp.RequestCtx) {
+	gate.Problem(ctx, fasthttp.StatusServiceUnavailable, "overloaded", "too many polls are open", "try again later, or use a websocket")
+	ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "1")
+}
+
+// ready reports whether a poll is answered at once; mu is held.
+func (s *Session) ready() bool { return s.ended || s.ping || len(s.out) > 0 }
+
+// brief is how long a poll is held that comes during an upgrade: the client wants to
+// be rid of it before it completes the upgrade.
+const brief = 100 * time.Millisecond
 
 // hold waits until the session has something for a poll, the next ping at the latest,
 // with mu released meanwhile. It reports whether there was room to wait.
-func (s *Session) hold() bool {
+func (s *Session) hold(briefly bool) bool {
 	if !take(&s.server.polls, s.server.cfg.Polls) {
 		return false
 	}
 	held := make(chan struct{})
-	s.held = held
+	s.held, s.polling = held, true
 	s.mu.Unlock()
-	<-held
+	if briefly {
+		after := time.NewTimer(brief)
+		select {
+		case <-held:
+		case <-after.C:
+		}
+		after.Stop()
+	} else {
+		<-held
+	}
 	s.server.polls.Add(-1)
 	s.mu.Lock()
+	s.held, s.polling = nil, false
 	return true
 }
 
@@ -89,6 +109,7 @@ func (s *Session) compose() (body []byte, written bool) {
 	if s.ended && s.last != "" {
 		body = packet.AppendText(body, []byte(s.last))
 		s.last = ""
+		s.server.forget(s.sid)
 	}
 	if len(body) == 0 {
 		body = packet.AppendEngine(body, packet.Engine{Type: packet.EngineNoop})
@@ -113,35 +134,38 @@ func appendFrames(dst, frames []byte) []byte {
 // servePost takes the packets of a POST.
 func (s *Session) servePost(ctx *fasthttp.RequestCtx) {
 	body := ctx.PostBody()
-	s.mu.Lock()
-	switch {
-	case s.conn != nil:
-		s.mu.Unlock()
-		badRequest.answer(ctx)
+	if refuse := s.beginPost(ctx.Request.Header.ContentType(), len(body)); refuse != nil {
+		refuse(ctx)
 		return
-	case s.ended:
-		s.mu.Unlock()
-		unknownSession.answer(ctx)
-		return
-	case s.posting:
-		s.end(wire.ClosePolicy, "overlapping posts", farewellClose, false)
-	case bytes.Equal(ctx.Request.Header.ContentType(), []byte("application/octet-stream")): // version 3's
-		s.end(wire.CloseWrongType, "binary payload", farewellClose, false)
-	case len(body) > s.server.cfg.MaxPayload:
-		s.end(wire.CloseTooBig, "payload above the limit", farewellClose, false)
-		s.mu.Unlock()
-		gate.TooLarge(ctx)
-		return
-	default:
-		s.posting = true
 	}
-	ended := s.ended
-	s.mu.Unlock()
-	if ended || !s.digest(body) {
+	if !s.digest(body) {
 		badRequest.answer(ctx)
 		return
 	}
 	answer(ctx, fasthttp.StatusOK, postType, []byte("ok"))
+}
+
+// beginPost marks that a POST is worked on, or returns how it is refused.
+func (s *Session) beginPost(contentType []byte, size int) (refuse func(*fasthttp.RequestCtx)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.conn != nil:
+		return badRequest.answer
+	case s.ended:
+		return unknownSession.answer
+	case s.posting:
+		s.end(wire.ClosePolicy, "overlapping posts", farewellClose, false)
+		return badRequest.answer
+	case string(contentType) == "application/octet-stream": // version 3's
+		s.end(wire.CloseWrongType, "binary payload", farewellClose, false)
+		return badRequest.answer
+	case size > s.server.cfg.MaxPayload:
+		s.end(wire.CloseTooBig, "payload above the limit", farewellClose, false)
+		return gate.TooLarge
+	}
+	s.posting = true
+	return nil
 }
 
 // digest works on the packets of a POST. It reports whether all were taken, a last
@@ -171,7 +195,7 @@ func (s *Session) digest(body []byte) (ok bool) {
 func (s *Server) oversize(ctx *fasthttp.RequestCtx) {
 	s.allow(ctx)
 	q := readQuery(ctx.QueryArgs())
-	if one := s.find(q.sid); one != nil && q.transport == polling && ws.OriginAllowed(ctx, s.cfg.Origins) {
+	if one := s.find(q.sid); one != nil && q.transport == byPolling && ws.OriginAllowed(ctx, s.cfg.Origins) {
 		one.tooBig()
 	}
 }

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	polling   = "polling"
-	websocket = "websocket"
+	byPolling   = "polling"
+	byWebSocket = "websocket"
 )
 
 // fault is an error of the protocol, by the reference server's number.
@@ -89,7 +89,7 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	switch {
 	case q.repeated || q.jsonp:
 		badRequest.answer(ctx)
-	case q.transport != polling && q.transport != websocket:
+	case q.transport != byPolling && q.transport != byWebSocket:
 		unknownTransport.answer(ctx)
 	case q.sid != "":
 		s.serveSession(ctx, &q)
@@ -97,7 +97,7 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 		badMethod.answer(ctx)
 	case !q.spoken():
 		badVersion.answer(ctx)
-	case q.transport == polling:
+	case q.transport == byPolling:
 		s.handshake(ctx)
 	case !ctx.Request.Header.ConnectionUpgrade():
 		badRequest.answer(ctx)
@@ -114,7 +114,11 @@ func (s *Server) serveSession(ctx *fasthttp.RequestCtx, q *query) {
 		unknownSession.answer(ctx)
 	case !q.spoken():
 		badVersion.answer(ctx)
-	case q.transport == websocket:
+	case q.transport == byWebSocket:
+		if !one.alive() {
+			unknownSession.answer(ctx)
+			return
+		}
 		if !ctx.IsGet() || !ctx.Request.Header.ConnectionUpgrade() || addrOf(ctx.RemoteAddr()) != one.addr {
 			badRequest.answer(ctx)
 			return
@@ -131,7 +135,7 @@ func (s *Server) serveSession(ctx *fasthttp.RequestCtx, q *query) {
 
 // handshake begins a session by polling.
 func (s *Server) handshake(ctx *fasthttp.RequestCtx) {
-	o, ok := s.opening(ctx, polling)
+	o, ok := s.opening(ctx, byPolling)
 	if !ok {
 		return
 	}
@@ -146,7 +150,7 @@ func (s *Server) handshake(ctx *fasthttp.RequestCtx) {
 
 // accept begins a session by websocket.
 func (s *Server) accept(ctx *fasthttp.RequestCtx) {
-	o, ok := s.opening(ctx, websocket)
+	o, ok := s.opening(ctx, byWebSocket)
 	if !ok {
 		return
 	}

@@ -130,7 +130,7 @@ func take(n *atomic.Int64, most int) bool {
 }
 
 // appendOpen appends the packet that a session begins with.
-func (s *Server) appendOpen(dst []byte, sid string, upgrades string) []byte {
+func (s *Server) appendOpen(dst []byte, sid, upgrades string) []byte {
 	dst = append(append(dst, `0{"sid":"`...), sid...)
 	dst = append(append(dst, `","upgrades":[`...), upgrades...)
 	dst = strconv.AppendInt(append(dst, `],"pingInterval":`...), s.cfg.PingInterval.Milliseconds(), 10)

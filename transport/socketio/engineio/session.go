@@ -91,9 +91,9 @@ func (s *Session) Transport() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != nil {
-		return websocket
+		return byWebSocket
 	}
-	return polling
+	return byPolling
 }
 
 // call calls the handler. A panic ends the session.
