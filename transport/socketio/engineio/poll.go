@@ -16,42 +16,68 @@ const (
 	postType = "text/html" // text/plain made some browsers offer a download
 )
 
+// answerMost bounds what a poll is answered with, in bytes, but for the last batch:
+// a poll takes many of them while there are more.
+const answerMost = 256 << 10
+
 // servePoll answers a GET with what there is to say, and waits for it.
 func (s *Session) servePoll(ctx *fasthttp.RequestCtx) {
-	body, written, refuse := s.poll()
+	refuse := s.beginPoll()
 	if refuse != nil {
 		refuse(ctx)
 		return
 	}
-	answer(ctx, fasthttp.StatusOK, pollType, body)
-	if written {
-		s.written()
+	body, written := s.compose(nil)
+	for written {
+		s.written() // which may write more
+		if written = false; len(body) < answerMost {
+			body, written = s.compose(body)
+		}
 	}
+	answer(ctx, fasthttp.StatusOK, pollType, s.endPoll(body))
 }
 
-// poll returns what a GET is answered with, and whether Handler.Written is due; or
-// how it is refused.
-func (s *Session) poll() (body []byte, written bool, refuse func(*fasthttp.RequestCtx)) {
+// beginPoll returns once there is something to answer a GET with, or how it is refused.
+func (s *Session) beginPoll() (refuse func(*fasthttp.RequestCtx)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.conn != nil: // also one that has ended
-		return nil, false, badRequest.answer
+		return badRequest.answer
 	case s.ended && s.last == "":
-		return nil, false, unknownSession.answer
+		return unknownSession.answer
+	case s.overdue(): // its timer just has not run
+		s.end(wire.CloseNoPong, "no pong", farewellClose, false)
+		return unknownSession.answer
 	case s.polling:
 		s.end(wire.ClosePolicy, "overlapping polls", farewellClose, false)
-		return nil, false, badRequest.answer
+		return badRequest.answer
 	}
-	probed := s.probe != nil && s.probe.probed
-	if !s.ready() && !s.hold(probed) {
-		return nil, false, crowded
+	s.polling = true
+	switch {
+	case !s.ready() && !s.hold(s.probe != nil && s.probe.probed):
+		refuse = crowded
+	case s.conn != nil: // a client ends its poll before it completes the upgrade
+		refuse = badRequest.answer
 	}
-	if probed && s.conn != nil { // a moment later it would have been too late
-		return nil, false, badRequest.answer
+	s.polling = refuse == nil
+	return refuse
+}
+
+// endPoll returns the answer with what stands last.
+func (s *Session) endPoll(body []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.polling = false
+	if s.ended && s.last != "" {
+		body = packet.AppendText(body, []byte(s.last))
+		s.last = ""
+		s.server.forget(s.sid)
 	}
-	body, written = s.compose()
-	return body, written, nil
+	if len(body) == 0 {
+		body = packet.AppendEngine(body, packet.Engine{Type: packet.EngineNoop})
+	}
+	return body
 }
 
 // crowded refuses a poll that there is no room to hold.
@@ -63,9 +89,9 @@ func crowded(ctx *fasthttp.RequestCtx) {
 // ready reports whether a poll is answered at once; mu is held.
 func (s *Session) ready() bool { return s.ended || s.ping || len(s.out) > 0 }
 
-// brief is how long a poll is held that comes during an upgrade: the client wants to
-// be rid of it before it completes the upgrade.
-const brief = 100 * time.Millisecond
+// brief is how long a poll is held during an upgrade: the client wants to be rid of
+// it before it completes the upgrade. One that does not wait for that is past polling.
+const brief = 50 * time.Millisecond
 
 // hold waits until the session has something for a poll, the next ping at the latest,
 // with mu released meanwhile. It reports whether there was room to wait.
@@ -74,7 +100,7 @@ func (s *Session) hold(briefly bool) bool {
 		return false
 	}
 	held := make(chan struct{})
-	s.held, s.polling = held, true
+	s.held = held
 	s.mu.Unlock()
 	if briefly {
 		after := time.NewTimer(brief)
@@ -88,32 +114,26 @@ func (s *Session) hold(briefly bool) bool {
 	}
 	s.server.polls.Add(-1)
 	s.mu.Lock()
-	s.held, s.polling = nil, false
+	s.held = nil
 	return true
 }
 
-// compose takes what a poll is answered with; mu is held. written says that
-// Handler.Written is due.
-func (s *Session) compose() (body []byte, written bool) {
-	if s.conn == nil { // else the poll comes too late
-		if s.ping {
-			body = packet.AppendEngine(body, packet.Engine{Type: packet.EnginePing})
-			s.ping = false
-		}
-		for _, chunk := range s.out {
-			body = appendFrames(body, chunk.Bytes)
-		}
-		written, s.owed = s.owed && !s.ended, false
-		s.out, s.sent = nil, 0
+// compose takes what there is for a poll. written says that Handler.Written is due.
+func (s *Session) compose(body []byte) (_ []byte, written bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil { // which got it
+		return body, false
 	}
-	if s.ended && s.last != "" {
-		body = packet.AppendText(body, []byte(s.last))
-		s.last = ""
-		s.server.forget(s.sid)
+	if s.ping {
+		body = packet.AppendEngine(body, packet.Engine{Type: packet.EnginePing})
+		s.ping = false
 	}
-	if len(body) == 0 {
-		body = packet.AppendEngine(body, packet.Engine{Type: packet.EngineNoop})
+	for _, chunk := range s.out {
+		body = appendFrames(body, chunk.Bytes)
 	}
+	written, s.owed = s.owed && !s.ended, false
+	s.out, s.sent = nil, 0
 	return body, written
 }
 

@@ -372,11 +372,17 @@ func (s *Session) beat() {
 			s.ping = true
 			s.wake()
 		}
-		wait = s.server.cfg.PingTimeout
+		late := -wait
+		if wait = s.server.cfg.PingTimeout; late < wait/4 { // else the client is not to blame
+			wait -= late
+		}
 		s.due = time.Now().Add(wait)
 	}
 	s.pulse.Reset(wait)
 }
+
+// overdue reports whether a pong should have come; mu is held.
+func (s *Session) overdue() bool { return s.awaited && !s.ended && !time.Now().Before(s.due) }
 
 func (s *Session) pong() {
 	s.mu.Lock()

@@ -87,7 +87,11 @@ func (s *Session) probing(k *socket, binary bool, p []byte) (written bool) {
 	case !binary && !k.probed && string(p) == string(packet.EnginePing)+probeText:
 		k.probed = true
 		k.control(packet.EnginePong, probeText)
-		s.wake() // the client waits for its poll to end
+		time.AfterFunc(brief, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.wake() // the client waits for its poll to end
+		})
 	case !binary && k.probed && string(p) == string(packet.EngineUpgrade):
 		return s.upgrade(k)
 	default:
