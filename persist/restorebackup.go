@@ -190,10 +190,13 @@ func finishRestore(o *Options) (left bool, err error) {
 	return false, syncDir(o.FS, o.Dir)
 }
 
+// maxRestoration bounds what is read of what a restore left, in bytes.
+const maxRestoration = 4 << 10
+
 // mayInstall reports whether a restored lineage may take its place: what was there
 // has been set aside by the restore, not by somebody else.
 func mayInstall(o *Options, say string) (bool, error) {
-	data, _, err := looseRead(o.FS, say)
+	data, _, err := looseRead(o.FS, say, maxRestoration)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
