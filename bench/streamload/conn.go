@@ -44,12 +44,15 @@ type conn struct {
 
 // handshake is the upgrade request; the key is the one of RFC 6455.
 func (l *load) handshake() []byte {
-	proto := "velocimeter.v1.json"
-	if l.cfg.proto == "bin" {
-		proto = "velocimeter.v1.bin"
+	first, proto := "GET /api/v1/stream HTTP/1.1\r\n", "Sec-WebSocket-Protocol: velocimeter.v1.json\r\n"
+	switch l.cfg.proto {
+	case "bin":
+		proto = "Sec-WebSocket-Protocol: velocimeter.v1.bin\r\n"
+	case socketIO:
+		first, proto = socketIORequest, ""
 	}
-	return []byte("GET /api/v1/stream HTTP/1.1\r\nHost: " + l.host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: " + proto + "\r\n\r\n")
+	return []byte(first + "Host: " + l.host + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + proto + "\r\n")
 }
 
 // subscribe is the client's message, with its position where it has one.
@@ -162,7 +165,7 @@ func (c *conn) take(p []byte, n int) {
 		}
 		p = p[i+4:]
 		c.phase = subscribing
-		if c.selection != "" {
+		if c.selection != "" && c.load.cfg.proto != socketIO {
 			c.write(c.subscribe())
 		}
 	}

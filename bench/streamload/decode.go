@@ -55,7 +55,15 @@ func (c *conn) message(op byte, body []byte, now time.Time) {
 	if op == 2 {
 		read = binaryHead
 	}
-	h, ok := read(body)
+	var h head
+	var ok bool
+	if c.load.cfg.proto == socketIO {
+		if h, ok = c.packet(body, now); !ok {
+			return
+		}
+	} else {
+		h, ok = read(body)
+	}
 	switch {
 	case !ok && op == 2:
 		t.bad++
@@ -72,7 +80,7 @@ func (c *conn) message(op byte, body []byte, now time.Time) {
 	t.rows += h.rows
 	if h.snapshot {
 		t.snapshots++
-	} else if h.prev > c.position {
+	} else if h.prev > c.position { // never with Socket.IO
 		t.gaps++
 	}
 	if !h.more {

@@ -43,7 +43,7 @@ func main() {
 	flag.StringVar(&c.addr, "addr", "127.0.0.1:8080", "IPv4 address of the server")
 	flag.BoolVar(&c.tls, "tls", false, "encrypt, and take any certificate")
 	flag.StringVar(&c.mode, "mode", "paced", "idle, paced, stall or storm")
-	flag.StringVar(&c.proto, "proto", "bin", "sub-protocol: bin or json")
+	flag.StringVar(&c.proto, "proto", "bin", "bin, json or socketio")
 	flag.StringVar(&c.label, "label", "", "name in the report")
 	flag.StringVar(&c.options, "options", `"digits":"compact"`, "more members of subscribe")
 	flag.IntVar(&c.n, "n", 1000, "connections")

@@ -27,6 +27,7 @@ import (
 	"github.com/velocimeter/velocimeter/transport/fanout/loop"
 	"github.com/velocimeter/velocimeter/transport/gate"
 	"github.com/velocimeter/velocimeter/transport/rest"
+	"github.com/velocimeter/velocimeter/transport/socketio"
 	"github.com/velocimeter/velocimeter/transport/sse"
 	"github.com/velocimeter/velocimeter/transport/wire"
 	"github.com/velocimeter/velocimeter/transport/ws"
@@ -42,6 +43,7 @@ type house struct {
 	system  *actors.System
 	hub     *fanout.Hub
 	streams *ws.Server
+	sockets *socketio.Server
 	public  *gate.Server
 	admin   *gate.Server
 	metrics *prometheus.Registry
@@ -140,8 +142,10 @@ func (h *house) build() error {
 	commit, at := built()
 	v := rest.Version{Version: version, Commit: commit, Built: at, Go: runtime.Version()}
 	events := sse.New(sse.Config{Find: api.Find, Logger: h.log}, h.hub, h.streams.Loops())
+	h.sockets = socketio.New(socketio.Config{Find: api.Find, Logger: h.log}, h.hub, h.streams.Loops())
 	routes := append(api.Routes(), h.streams.Route())
 	routes = append(routes, events.Routes()...)
+	routes = append(routes, h.sockets.Routes()...)
 	routes = append(routes, rest.Operations(h, h, v)...)
 	var err error
 	if h.public, err = gate.New(gate.Config{Metrics: h.metrics, Name: "public", TLS: tlsOf(c), Logger: h.log}, routes...); err != nil {
@@ -152,7 +156,7 @@ func (h *house) build() error {
 	if h.admin, err = gate.New(own, admin.Routes(admin.Config{Metrics: h.metrics, Boards: h, Ready: h, Version: v, Streams: h.hub, Backups: h.backups, Checks: integrityPort{h.integrity}, Recovery: h.found})...); err != nil {
 		return err
 	}
-	if err := h.hub.Register(h.metrics); err != nil {
+	if err := errors.Join(h.hub.Register(h.metrics), h.sockets.Register(h.metrics)); err != nil {
 		return err
 	}
 	return h.registerMetrics()
@@ -251,10 +255,11 @@ func (h *house) Publish(t *market.Tick) {
 }
 
 func (h *house) stopStreams(ctx context.Context) error {
+	h.sockets.Close()
 	if err := h.hub.Shutdown(ctx, wire.CloseRestart); err != nil {
 		return err // the rest was cut, and ends by itself
 	}
-	return h.streams.Wait(ctx)
+	return errors.Join(h.streams.Wait(ctx), h.sockets.Wait(ctx))
 }
 
 func (h *house) stopRequests(ctx context.Context) error {

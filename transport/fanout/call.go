@@ -37,9 +37,37 @@ func (s *Session) Call(r *wire.Request, answer func(dst []byte, o *Outcome) []by
 	})
 }
 
+// CallAll is a Call of several requests that counts as one message. They are performed
+// in their order up to the first that fails, and answer gets what became of those.
+func (s *Session) CallAll(rs []wire.Request, answer func(dst []byte, all []Outcome) []byte) {
+	var all []Outcome
+	told := func(dst []byte, o *Outcome) []byte {
+		if n := len(all); o.Err != nil && n > 0 {
+			all[n-1] = *o
+		} else if n == 0 {
+			all = []Outcome{*o}
+		}
+		return answer(dst, all)
+	}
+	s.called(told, func(o *Outcome, now time.Time) {
+		s.see()
+		for i := range rs {
+			all = append(all, Outcome{})
+			if o.Err = s.fulfil(&rs[i], &all[i], now); o.Err != nil {
+				return
+			}
+		}
+	})
+}
+
 // Offend is a Call of a message that means no request: err says what is wrong.
 func (s *Session) Offend(err *wire.RequestError, answer func(dst []byte, o *Outcome) []byte) {
 	s.called(answer, func(o *Outcome, _ time.Time) { o.Err = err })
+}
+
+// Heard is a Call of a message that asks for what is so already.
+func (s *Session) Heard(answer func(dst []byte, o *Outcome) []byte) {
+	s.called(answer, func(*Outcome, time.Time) {})
 }
 
 // Send puts a frame of the layer above on the control queue. A client that lets

@@ -96,6 +96,8 @@ type Peer struct {
 	Encoding wire.Encoding
 	Recover  bool // Session.Memory is wanted: the session marks where its client is
 	Lease    *Lease
+	// Kept leaves the lease to who has it: sessions come and go on the connection.
+	Kept bool
 	// Request is what a peer that cannot ask has asked for with its URL; nil for
 	// peers that send messages. Its answer is the first message, instead of hello.
 	Request *wire.Request

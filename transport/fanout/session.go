@@ -100,7 +100,7 @@ func (s *Session) greet(now time.Time) {
 // Detach ends the session once its connection is gone and the link uses none of
 // the bytes that it took. Later calls do nothing.
 func (s *Session) Detach() {
-	if s.leave() {
+	if s.leave() && !s.peer.Kept {
 		s.peer.Lease.Release()
 	}
 }

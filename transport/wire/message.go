@@ -101,6 +101,9 @@ func appendFrom(dst []byte, from uint64) []byte {
 	return appendUint(append(dst, `,"from":`...), from)
 }
 
+// AppendEffective appends the member effective of an acknowledgement.
+func AppendEffective(dst []byte, s *Subscription) []byte { return appendEffective(dst, s) }
+
 func appendEffective(dst []byte, s *Subscription) []byte {
 	f := &s.Format
 	dst = append(dst, `"effective":{"mode":`...)
