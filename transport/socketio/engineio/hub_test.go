@@ -32,7 +32,6 @@ func (messages) Compresses() bool { return false }
 type streamer struct {
 	session *Session
 	stream  *fanout.Session
-	panics  bool
 }
 
 func (s *streamer) Text(p []byte) {

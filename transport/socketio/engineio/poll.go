@@ -17,8 +17,9 @@ const (
 )
 
 // answerMost bounds what a poll is answered with, in bytes, but for the last batch:
-// a poll takes many of them while there are more.
-const answerMost = 256 << 10
+// a poll takes many of them while there are more, and no more than a slow client reads
+// within the gate's WriteTimeout.
+const answerMost = 64 << 10
 
 // servePoll answers a GET with what there is to say, and waits for it.
 func (s *Session) servePoll(ctx *fasthttp.RequestCtx) {
