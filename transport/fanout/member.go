@@ -23,6 +23,7 @@ type member struct {
 	fresh   bool       // that was a snapshot
 	mixed   bool       // the rows are of several ticks
 	loose   bool       // it has just begun, or rows are newer than pos: no differences yet
+	ahead   uint64     // recalled: rows may be as new as this
 	job     job
 	pinned  *message // a begun message of the chain
 	part    int      // its next frame
@@ -51,6 +52,16 @@ type job struct {
 	seq      uint64
 	since    uint64
 	from     market.ID // next token
+}
+
+// arrived notes that the client has all of a message; snapshot says that it began
+// anew by it, in parts of several ticks perhaps.
+func (m *member) arrived(pos uint64, now time.Time, snapshot, loose bool) {
+	if snapshot {
+		m.ahead = 0
+	}
+	m.pos, m.beat, m.fresh = pos, now, snapshot
+	m.loose = loose || pos < m.ahead
 }
 
 // busy reports whether a message is begun and not finished.

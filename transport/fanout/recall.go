@@ -102,6 +102,7 @@ type Memory struct {
 
 	epoch string
 	base  uint64
+	ahead uint64 // nothing that was handed over is newer
 }
 
 // Item is one subscription of a Memory.
@@ -142,7 +143,7 @@ func (s *Session) Memory() *Memory {
 	if s.past == nil || len(s.subs) == 0 {
 		return nil
 	}
-	m := &Memory{epoch: s.view.board.Epoch, base: s.past.base, Items: make([]Item, 0, len(s.subs))}
+	m := &Memory{epoch: s.view.board.Epoch, base: s.past.base, ahead: s.hub.newest().seq(), Items: make([]Item, 0, len(s.subs))}
 	for i := range s.subs {
 		sub := &s.subs[i]
 		c := sub.member.ch
@@ -203,7 +204,7 @@ func (s *Session) Recall(memory *Memory, offset uint64, answer func(dst []byte, 
 		known := make(map[*member]bool)
 		for i := range memory.Items {
 			r := memory.request(&memory.Items[i], offset)
-			s.again(&r, known, &all[i], now)
+			s.again(&r, known, &all[i], memory.ahead, now)
 		}
 	}
 	if answer != nil {
@@ -213,8 +214,10 @@ func (s *Session) Recall(memory *Memory, offset uint64, answer func(dst []byte, 
 }
 
 // again subscribes to what one item of a memory asks for. Known says of each
-// member that began this way whether it went on.
-func (s *Session) again(r *wire.Request, known map[*member]bool, o *Outcome, now time.Time) {
+// member that began this way whether it went on. The client may hold values of later
+// than where it goes on, ahead at the latest: until then it gets no differences, which
+// leave out what is again what it was.
+func (s *Session) again(r *wire.Request, known map[*member]bool, o *Outcome, ahead uint64, now time.Time) {
 	done, err := s.join(r, now, known)
 	if o.Err = err; err != nil {
 		if err.Code == wire.Busy {
@@ -225,6 +228,7 @@ func (s *Session) again(r *wire.Request, known map[*member]bool, o *Outcome, now
 	m := done.sub.member
 	known[m], m.trail = done.recovered, nil
 	if done.recovered && s.past != nil {
+		m.ahead = max(m.ahead, ahead)
 		m.trail = &trail{[]mark{{pos: m.pos, at: now.UnixMilli()}}}
 	}
 	s.tell(&done, o)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -209,11 +211,10 @@ func (tr *traveller) learn(o *Outcome, ids []market.ID) {
 	tr.subs[s.no] = s
 }
 
+// any returns one of the subscriptions: the same in each run of a seed.
 func (tr *traveller) any() *sub {
-	for _, s := range tr.subs {
-		return s
-	}
-	return nil
+	numbers := slices.Sorted(maps.Keys(tr.subs))
+	return tr.subs[numbers[tr.rng.IntN(len(numbers))]]
 }
 
 func (tr *traveller) step() {

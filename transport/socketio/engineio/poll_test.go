@@ -92,7 +92,7 @@ func TestBadPosts(t *testing.T) {
 	f("bAQ=ID", "gone 1002")
 	f("b\n", "gone 1002")
 	f(strings.Repeat("\x1e", 10000), "gone 1002")
-	f(strings.Repeat("4\x1e", 16)+"4", "gone 1002")
+	f(strings.Repeat("4\x1e", 128)+"4", "gone 1002")
 
 	tooLong := func(n int) {
 		t.Helper()

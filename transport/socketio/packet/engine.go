@@ -24,8 +24,8 @@ const (
 const (
 	// Separator stands between the packets of a payload.
 	Separator = 0x1e
-	// MaxPackets bounds the packets of one payload.
-	MaxPackets = 16
+	// MaxPackets bounds the packets of one payload: clients send all that waits in one.
+	MaxPackets = 128
 
 	binaryPrefix = 'b' // of a binary message where only text goes
 )
@@ -33,7 +33,7 @@ const (
 // What is wrong with packets of Engine.IO.
 var (
 	ErrEngine  = errors.New("not an Engine.IO packet")
-	ErrCrowded = errors.New("more than 16 packets in a payload")
+	ErrCrowded = errors.New("more than 128 packets in a payload")
 	ErrTooLong = errors.New("payload above the limit")
 	ErrText    = errors.New("text is not UTF-8")
 	ErrBase64  = errors.New("binary packet is not base64")

@@ -10,7 +10,7 @@ import (
 func TestParsePayload(t *testing.T) {
 	f := func(payload, want string, wantErr error) {
 		t.Helper()
-		got, err := ParsePayload(nil, []byte(payload), 100)
+		got, err := ParsePayload(nil, []byte(payload), 1000)
 		if !errors.Is(err, wantErr) {
 			t.Errorf("%q: error %v, want %v", payload, err, wantErr)
 			return
@@ -48,11 +48,11 @@ func TestParsePayload(t *testing.T) {
 	f("bAQIDBB==", "", ErrBase64) // bits behind the end
 	f("b!", "", ErrBase64)
 	f("b-_-_", "", ErrBase64)
-	f(strings.Repeat("4\x1e", 15)+"4", strings.Repeat("4|", 16), nil)
-	f(strings.Repeat("4\x1e", 16)+"4", "", ErrCrowded)
-	f(strings.Repeat("\x1e", 99), "", ErrCrowded)
-	f(strings.Repeat("4", 100), strings.Repeat("4", 100)+"|", nil)
-	f(strings.Repeat("4", 101), "", ErrTooLong)
+	f(strings.Repeat("4\x1e", 127)+"4", strings.Repeat("4|", 128), nil)
+	f(strings.Repeat("4\x1e", 128)+"4", "", ErrCrowded)
+	f(strings.Repeat("\x1e", 129), "", ErrCrowded)
+	f("4"+strings.Repeat("x", 999), "4"+strings.Repeat("x", 999)+"|", nil)
+	f(strings.Repeat("4", 1001), "", ErrTooLong)
 }
 
 func TestAppendEngine(t *testing.T) {
