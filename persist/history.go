@@ -20,13 +20,30 @@ var errQuery = errors.New("bad history query")
 // makes it an error, never a shorter answer. Errors: ErrCorrupt, ErrClosed, the
 // context's.
 func (s *Store) History(ctx context.Context, q market.HistoryQuery) (*market.HistoryPage, error) {
+	page := &market.HistoryPage{}
+	if err := s.readHistory(ctx, q, page, nil); err != nil {
+		return nil, err
+	}
+	return page, nil
+}
+
+// EachPoint is History point by point, so that the page is nowhere in memory as
+// a whole: page.Points stays as it is. A point is valid during its call only;
+// page then holds DurableSeq, Truncated and the gaps in front of the point, and
+// the rest once EachPoint returns. An error of each ends it and is its error.
+func (s *Store) EachPoint(ctx context.Context, q market.HistoryQuery, page *market.HistoryPage, each func(*market.Point) error) error {
+	return s.readHistory(ctx, q, page, each)
+}
+
+// readHistory collects the points in the page where each is nil.
+func (s *Store) readHistory(ctx context.Context, q market.HistoryQuery, page *market.HistoryPage, each func(*market.Point) error) error {
 	if q.Limit < 1 || q.Granularity >= market.NumGranularities {
-		return nil, fmt.Errorf("%w: limit %d, granularity %d", errQuery, q.Limit, q.Granularity)
+		return fmt.Errorf("%w: limit %d, granularity %d", errQuery, q.Limit, q.Granularity)
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed {
-		return nil, ErrClosed
+		return ErrClosed
 	}
 	// The mark first: the snapshot may then hold more, which is filtered, never less.
 	durable, pending := s.durable.Load(), s.stats.appended.Load()
@@ -34,15 +51,15 @@ func (s *Store) History(ctx context.Context, q market.HistoryQuery) (*market.His
 	p := past{
 		ctx: ctx, db: snap, id: q.ID, durable: *durable, cutOff: s.cutOff,
 		pending: pending > durable.seq, oldest: s.opts.Retention.oldest(q.Granularity, durable.at),
+		pages: pages{page: page, limit: q.Limit, each: each},
 	}
-	page, err := p.page(q)
-	if err := errors.Join(err, snap.Close()); err != nil {
-		return nil, fmt.Errorf("cannot read history of token %d: %w", q.ID, err)
-	}
-	page.DurableSeq = p.durable.seq
 	page.Truncated = p.truncated(q, durable.at, market.Time(s.born.Load()))
+	err := p.read(q)
+	if err := errors.Join(err, snap.Close()); err != nil {
+		return fmt.Errorf("cannot read history of token %d: %w", q.ID, err)
+	}
 	page.Lost = s.rec.Mended.lostIn(&q, page)
-	return page, nil
+	return nil
 }
 
 // truncated reports whether retention has dropped some of what was asked for
@@ -63,32 +80,83 @@ type past struct {
 	rolled  roll
 	cutOff  []LostRange
 	rows    []record.Row
+	pages
+}
+
+// pages counts points up to the limit and hands them on.
+type pages struct {
+	page     *market.HistoryPage
+	limit    int
+	each     func(*market.Point) error // nil: into the page
+	n        int
+	last     market.Time // of the newest point
+	from, to market.Time // what points are looked for in; 0 raw
+}
+
+// full ends the page before a point.
+func (p *pages) full() error {
+	p.page.Next = p.last
+	return errStop
+}
+
+func (p *pages) gap(from, to market.Time) {
+	p.page.Gaps = append(p.page.Gaps, market.Gap{From: from, To: to})
+}
+
+// give hands the point on.
+func (p *pages) give(point *market.Point) error {
+	p.n++
+	p.last = point.Time
+	if p.each != nil {
+		return p.each(point)
+	}
+	points := p.page.Points
+	if n := len(points); n == cap(points) && p.to != 0 {
+		points = slices.Grow(points, growth(n, p.last.Sub(p.from), p.to.Sub(p.from), p.limit))
+	}
+	p.page.Points = append(points, *point)
+	return nil
+}
+
+// firstPoints are those that a page has room for from its first one on.
+const firstPoints = 48
+
+// growth is for how many more points than n a page needs room: as many as the
+// rest of the stretch has if they go on as in what is done of it. Points are
+// large, so copying them over and over would cost more than reading them.
+func growth(n int, done, whole market.Millis, limit int) int {
+	rest := firstPoints
+	if n > 0 && done > 0 {
+		rest = max(rest, int(1.02*float64(n)*float64(whole-done)/float64(done))+8)
+	}
+	return min(rest, limit-n)
 }
 
 // emit takes the row that begins at t.
 type emit func(t market.Time, r *record.Row) error
 
-func (p *past) page(q market.HistoryQuery) (*market.HistoryPage, error) {
-	page := &market.HistoryPage{}
+func (p *past) read(q market.HistoryQuery) error {
+	p.page.DurableSeq = p.durable.seq
 	if q.To <= q.From || p.durable == (mark{}) {
-		return page, nil
+		return nil
 	}
 	if err := p.readRoll(); err != nil {
-		return nil, err
+		return err
 	}
+	p.page.DurableSeq = p.durable.seq
 	end, err := p.end(q.To)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if q.Granularity == market.GranularityRaw {
-		err = p.raw(q, end, page)
+		err = p.raw(q, end)
 	} else {
-		err = p.bars(q, end, page)
+		err = p.bars(q, end)
 	}
 	if errors.Is(err, errStop) {
 		err = nil
 	}
-	return page, err
+	return err
 }
 
 // readRoll finds out how far chunks go.
@@ -129,49 +197,31 @@ func (p *past) end(to market.Time) (market.Time, error) {
 
 // bars lists gaps as it meets the points behind them, so a page speaks of the
 // stretch up to its last point, and the last page of the one up to end.
-func (p *past) bars(q market.HistoryQuery, end market.Time, page *market.HistoryPage) error {
+func (p *past) bars(q market.HistoryQuery, end market.Time) error {
 	width := q.Granularity.Width()
 	cursor := ceil(q.From, width)
 	if q.After != 0 {
 		cursor = max(cursor, record.Floor(q.After, width).Add(width))
 	}
 	from, to := max(cursor, p.oldest), ceil(min(q.To, p.durable.at+1), width)
+	p.from, p.to = from, to
 	err := p.stream(q.Granularity, from, to, func(t market.Time, r *record.Row) error {
 		if r.Flags&record.Wide != 0 { // of 15 min or 4 h: coarser than what was asked for
 			return nil
 		}
-		if n := len(page.Points); n == q.Limit {
-			page.Next = page.Points[n-1].Time
-			return errStop
+		if p.n == p.limit {
+			return p.full()
 		}
 		if t > cursor {
-			page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: t})
+			p.gap(cursor, t)
 		}
 		cursor = t.Add(width)
-		if n := len(page.Points); n == cap(page.Points) {
-			page.Points = slices.Grow(page.Points, growth(n, cursor.Sub(from), to.Sub(from), q.Limit))
-		}
-		page.Points = append(page.Points, r.Point(t))
-		return nil
+		return p.give(r.Place(t))
 	})
-	if page.Next == 0 && cursor < end {
-		page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: end})
+	if p.page.Next == 0 && cursor < end {
+		p.gap(cursor, end)
 	}
 	return err
-}
-
-// firstPoints are those that a page has room for from its first one on.
-const firstPoints = 48
-
-// growth is for how many more points than n a page needs room: as many as the
-// rest of the stretch has if they go on as in what is done of it. Points are
-// large, so copying them over and over would cost more than reading them.
-func growth(n int, done, whole market.Millis, limit int) int {
-	rest := firstPoints
-	if n > 0 && done > 0 {
-		rest = max(rest, int(1.02*float64(n)*float64(whole-done)/float64(done))+8)
-	}
-	return min(rest, limit-n)
 }
 
 func ceil(t market.Time, width market.Millis) market.Time {

@@ -1,7 +1,9 @@
 package persist
 
 import (
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/velocimeter/velocimeter/engine/market"
 )
@@ -32,19 +34,47 @@ func BenchmarkHistory(b *testing.B) {
 		}
 	}
 	for _, g := range []market.Granularity{market.Granularity1m, market.Granularity5m, market.Granularity1h} {
-		b.Run(g.String(), func(b *testing.B) {
-			q := market.HistoryQuery{ID: m.ids[tokens/2], From: m.now.Add(-7 * market.Day), To: m.now, Granularity: g, Limit: 20_000}
-			want := int(7 * market.Day / g.Width())
-			b.ReportAllocs()
-			points := 0
-			for b.Loop() {
-				p, err := s.History(b.Context(), q)
-				if err != nil || len(p.Points) < want-2 {
-					b.Fatalf("%d points, %v", len(p.Points), err)
+		q := market.HistoryQuery{ID: m.ids[tokens/2], From: m.now.Add(-7 * market.Day), To: m.now, Granularity: g, Limit: 20_000}
+		f := func(name string, read func() (points int, err error)) {
+			b.Run(g.String()+"/"+name, func(b *testing.B) {
+				want := int(7 * market.Day / g.Width())
+				b.ReportAllocs()
+				points, best, cpu := 0, time.Hour, cpuTime()
+				for b.Loop() {
+					began := time.Now()
+					n, err := read()
+					best = min(best, time.Since(began))
+					if err != nil || n < want-2 {
+						b.Fatalf("%d points, %v", n, err)
+					}
+					points += n
 				}
-				points += len(p.Points)
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(points), "ns/point")
+				b.ReportMetric(float64(best.Nanoseconds()), "best-ns")
+				b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/float64(b.N), "cpu-ns/op")
+			})
+		}
+		f("page", func() (int, error) {
+			p, err := s.History(b.Context(), q)
+			if err != nil {
+				return 0, err
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(points), "ns/point")
+			return len(p.Points), nil
+		})
+		f("each", func() (n int, err error) {
+			err = s.EachPoint(b.Context(), q, &market.HistoryPage{}, func(*market.Point) error {
+				n++
+				return nil
+			})
+			return n, err
 		})
 	}
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic("BUG: getrusage: " + err.Error())
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -128,7 +128,7 @@ func (p *past) ticks(seq uint64, fn func(*record.Head) error) error {
 	})
 }
 
-func (p *past) raw(q market.HistoryQuery, end market.Time, page *market.HistoryPage) error {
+func (p *past) raw(q market.HistoryQuery, end market.Time) error {
 	cursor := max(q.From, 0)
 	if q.After != 0 {
 		cursor = max(cursor, q.After+1)
@@ -136,7 +136,7 @@ func (p *past) raw(q market.HistoryQuery, end market.Time, page *market.HistoryP
 	from := max(cursor, p.oldest)
 	gap := func(to market.Time) {
 		if to.Sub(cursor) > gapCadences*p.cadence {
-			page.Gaps = append(page.Gaps, market.Gap{From: cursor, To: to})
+			p.gap(cursor, to)
 		}
 	}
 	first, _, _, err := lastMinute(p.db, max(from, 0)+1)
@@ -156,19 +156,18 @@ func (p *past) raw(q market.HistoryQuery, end market.Time, page *market.HistoryP
 		}
 		// Stores of before instants were unique may have points of the same one:
 		// they stay on one page, After could not tell them apart.
-		if n := len(page.Points); n >= q.Limit && page.Points[n-1].Time != head.At {
-			page.Next = page.Points[n-1].Time
-			return errStop
+		if p.n >= p.limit && p.last != head.At {
+			return p.full()
 		}
 		if cadence := head.Tick.Env.Cadence; cadence > 0 {
 			p.cadence = cadence
 		}
 		gap(head.At)
 		cursor = head.At + 1
-		page.Points = append(page.Points, sample.Point(head.At, head.Tick.Env.Seq))
-		return nil
+		point := sample.Point(head.At, head.Tick.Env.Seq)
+		return p.give(&point)
 	})
-	if page.Next == 0 {
+	if p.page.Next == 0 {
 		gap(end)
 	}
 	return err

@@ -284,8 +284,9 @@ func (i *Import) grain() market.Granularity {
 func (i *Import) differs(line int, id market.ID, g market.Granularity, at market.Time, there, file *record.Row, made bool) bool {
 	i.sum.Conflicts++
 	if i.o.Conflict != nil {
+		there, file := *there, *file // which go on being rows
 		i.o.Conflict(&ImportConflict{
-			Line: line, ID: id, Time: at, Granularity: g, There: there.Point(at), File: file.Point(at), Made: made,
+			Line: line, ID: id, Time: at, Granularity: g, There: *there.Place(at), File: *file.Place(at), Made: made,
 		})
 	}
 	return i.o.Policy == ImportReplace

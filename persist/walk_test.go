@@ -231,10 +231,7 @@ func (w *walk) checkHistory(id market.ID) {
 		var got []market.Point
 		var gaps []market.Gap
 		for {
-			page, err := w.s.History(w.t.Context(), q)
-			if err != nil {
-				w.t.Fatal(err)
-			}
+			page := w.page(q)
 			if page.DurableSeq != durable {
 				w.t.Fatalf("page durable seq %d, want %d", page.DurableSeq, durable)
 			}
@@ -247,6 +244,32 @@ func (w *walk) checkHistory(id market.ID) {
 		comparePoints(w.t, g, got, want)
 		w.checkGaps(asked, got, gaps)
 	}
+}
+
+// page reads a page at once and point by point, which must be the same.
+func (w *walk) page(q market.HistoryQuery) *market.HistoryPage {
+	w.t.Helper()
+	page, err := w.s.History(w.t.Context(), q)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var each market.HistoryPage
+	var points []market.Point
+	err = w.s.EachPoint(w.t.Context(), q, &each, func(p *market.Point) error {
+		before := slices.IndexFunc(page.Gaps, func(g market.Gap) bool { return g.From > p.Time })
+		if before < 0 {
+			before = len(page.Gaps)
+		}
+		if each.DurableSeq != page.DurableSeq || each.Truncated != page.Truncated || len(each.Gaps) != before {
+			w.t.Fatalf("at the point of %d the page is %+v, in the end %+v", p.Time, each, page)
+		}
+		points = append(points, *p)
+		return nil
+	})
+	if each.Points = points; err != nil || !reflect.DeepEqual(&each, page) {
+		w.t.Fatalf("%v: point by point %+v, at once %+v", err, each, page)
+	}
+	return page
 }
 
 func comparePoints(t testing.TB, g market.Granularity, got, want []market.Point) {

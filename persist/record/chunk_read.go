@@ -57,7 +57,9 @@ func (c *chunk) read(r *reader, limit int32) Row {
 	if bits&chunkFlags != 0 {
 		c.flags = market.Flags(r.uvarint())
 	}
-	row := Row{Index: c.index, Count: c.count, Flags: c.flags, Price: nullBar, Velocity: nullBar, Cap: nullBar, Volume: nullBar, VWAP: market.Null}
+	row := Row{Index: c.index, Point: market.Point{
+		Count: c.count, Flags: c.flags, Price: nullBar, Velocity: nullBar, Cap: nullBar, Volume: nullBar, VWAP: market.Null,
+	}}
 	if bits&chunkPlain != 0 {
 		for _, d := range row.numbers() {
 			*d = r.number()

@@ -125,7 +125,9 @@ func TestColumnsNearFloor(t *testing.T) {
 
 // wildRow makes rows that no accumulator does.
 func wildRow(rng *rand.Rand, index int32) Row {
-	r := Row{Index: index, Count: rng.Uint32() >> rng.IntN(32), Flags: market.Flags(rng.Uint32() >> rng.IntN(32)), Cap: nullBar, Volume: nullBar}
+	r := Row{Index: index, Point: market.Point{
+		Count: rng.Uint32() >> rng.IntN(32), Flags: market.Flags(rng.Uint32() >> rng.IntN(32)), Cap: nullBar, Volume: nullBar,
+	}}
 	spread, exp := rng.IntN(63), int8(rng.IntN(20)-10)
 	for _, d := range r.numbers() {
 		switch rng.IntN(40) {
@@ -165,6 +167,7 @@ func mixedRows(rng *rand.Rand) (rows []Row) {
 func sameRows(t *testing.T, b []byte, want []Row) {
 	t.Helper()
 	before := wildRow(rand.New(rand.NewPCG(1, 1)), 7)
+	before.Time, before.Seq = 5, 6
 	dirty := slices.Repeat([]Row{before}, 100) // nothing of what lay there may stay
 	got, err := ReadRows(dirty[:1], b, 60)
 	if err != nil || got[0] != before {

@@ -107,16 +107,16 @@ func controlOf(r *Row, plain bool) byte {
 
 // code returns the numbers of all columns in the order in which they are written.
 func (m columns) code(rows []Row, all []scaled, plain []bool) []event {
-	c := coder{writing: true, events: make([]event, 0, len(rows)*numColumns)}
+	c := coder{events: make([]event, 0, len(rows)*numColumns)}
 	m.begin(m.base(all, plain))
 	m.control, m.count, m.flags = controlOf(&rows[0], plain[0]), usual(rows), rows[0].Flags
 	for i := range rows {
 		r := &rows[i]
 		control := controlOf(r, plain[i])
-		c.number(colControl, uint64(control^m.control))
-		c.number(colStep, uint64(r.Index-m.index-1))
-		c.number(colCount, zigzag(int64(r.Count)-int64(m.count)))
-		c.number(colFlags, uint64(r.Flags^m.flags))
+		c.add(colControl, uint64(control^m.control))
+		c.add(colStep, uint64(r.Index-m.index-1))
+		c.add(colCount, zigzag(int64(r.Count)-int64(m.count)))
+		c.add(colFlags, uint64(r.Flags^m.flags))
 		m.control, m.index, m.flags = control, r.Index, r.Flags
 		if plain[i] {
 			c.events = append(c.events, event{uint64(i), plainRow})
@@ -127,6 +127,61 @@ func (m columns) code(rows []Row, all []scaled, plain []bool) []event {
 		m.keep(&s)
 	}
 	return c.events
+}
+
+// coder takes the numbers of rows one by one.
+type coder struct{ events []event }
+
+type event struct {
+	u      uint64
+	column int
+}
+
+func (c *coder) add(column int, u uint64) { c.events = append(c.events, event{u, column}) }
+
+// around codes a value that lies on either side of its prediction.
+func (c *coder) around(column int, v, prediction int64) { c.add(column, zigzag(v-prediction)) }
+
+// spread codes the numbers of a bar behind its close: high and low by how far
+// they are beyond open and close.
+func (c *coder) spread(column int, v *[5]int64, open int64) {
+	c.around(column+1, v[0], open)
+	c.add(column+2, uint64(v[1])-uint64(max(v[0], v[3])))
+	c.add(column+3, uint64(min(v[0], v[3]))-uint64(v[2]))
+}
+
+// numbers codes a row that is not plain; columnReader reads it in the same order.
+func (m *columns) numbers(c *coder, s *scaled) {
+	single := m.control&rowSingle != 0
+	if m.has(hasPrice) {
+		c.around(colPrice, s.price[3], m.prev.price[3])
+		if !single {
+			c.spread(colPrice, &s.price, m.prev.price[3])
+			c.around(colPrice+4, s.price[4], inner(&s.price))
+			if m.control&rowNoVWAP == 0 {
+				c.around(colVWAP, s.vwap, s.price[4])
+			}
+		}
+	}
+	if m.has(hasVolume) {
+		c.around(colVolume, s.volume[0], m.prev.volume[0])
+		if !single {
+			c.around(colVolume+1, s.volume[1], middle(m.prev.volume[0], s.volume[0]))
+		}
+	}
+	if m.has(hasCap) {
+		c.around(colCap, s.cap[0], m.closeCap(s))
+		if !single {
+			c.around(colCap+1, s.cap[1], m.meanCap(s))
+		}
+	}
+	if m.has(hasVelocity) {
+		c.around(colSpeed, s.velocity[3], m.speed(s.volume[0], s.cap[0], s.price[3], m.prev.velocity[3]))
+		if !single {
+			c.spread(colSpeed, &s.velocity, m.openSpeed(s))
+			c.around(colSpeed+4, s.velocity[4], m.speed(s.volume[1], s.cap[1], s.price[4], inner(&s.velocity)))
+		}
+	}
 }
 
 // bestCodes returns the code of every column and the bits of all of them.

@@ -45,16 +45,11 @@ func SampleOf(c *market.Change) Sample {
 }
 
 // Row sums up the samples of one stretch of time. Cap and Volume have only
-// Close and Mean, the other members of their bars are null.
+// Close and Mean, the other members of their bars are null. Time and Seq are 0,
+// and Flags may have Marks, until Place makes a point of it.
 type Row struct {
-	Index    int32 // which stretch of its chunk, from 0
-	Count    uint32
-	Price    market.Bar
-	Velocity market.Bar
-	Cap      market.Bar
-	Volume   market.Bar
-	VWAP     market.Decimal
-	Flags    market.Flags
+	market.Point
+	Index int32 // which stretch of its chunk, from 0
 }
 
 var nullBar = market.Bar{Open: market.Null, High: market.Null, Low: market.Null, Close: market.Null, Mean: market.Null}
@@ -141,14 +136,14 @@ func (a *Acc) Add(s *Sample) {
 // Row returns the row so far. Means are float64 sums in the order of arrival,
 // rounded; with a single sample mean and VWAP are that sample.
 func (a *Acc) Row(index int32) Row {
-	r := Row{
-		Index: index, Count: a.count, Flags: a.flags,
+	r := Row{Index: index, Point: market.Point{
+		Count: a.count, Flags: a.flags,
 		Price:    a.price.bar(true, roundPrice, meanPrice),
 		Velocity: a.velocity.bar(true, roundVelocity, meanVelocity),
 		Cap:      a.cap.bar(false, roundTotal, meanTotal),
 		Volume:   a.volume.bar(false, roundTotal, meanTotal),
 		VWAP:     market.Null,
-	}
+	}}
 	if a.weight > 0 {
 		r.VWAP = r.Price.Close
 		if a.count > 1 {
@@ -215,32 +210,34 @@ func (m *Merge) Row(index int32) Row {
 		m.only.Flags &^= Wide
 		return m.only
 	}
-	r := Row{
-		Index: index, Count: m.count, Flags: m.flags &^ Wide,
+	r := Row{Index: index, Point: market.Point{
+		Count: m.count, Flags: m.flags &^ Wide,
 		Price:    m.price.bar(true, roundPrice, meanPrice),
 		Velocity: m.velocity.bar(true, roundVelocity, meanVelocity),
 		Cap:      m.cap.bar(false, roundTotal, meanTotal),
 		Volume:   m.volume.bar(false, roundTotal, meanTotal),
 		VWAP:     market.Null,
-	}
+	}}
 	if m.weight > 0 {
 		r.VWAP = meanPrice(m.money / m.weight)
 	}
 	return r
 }
 
-// Point turns a row into the point that begins at t.
-func (r *Row) Point(t market.Time) market.Point {
-	return market.Point{
-		Time: t, Count: r.Count, Price: r.Price, VWAP: r.VWAP,
-		Cap: r.Cap, Volume: r.Volume, Velocity: r.Velocity, Flags: r.Flags &^ Marks,
-	}
+// Place turns the row into the point that begins at t, in place: points are
+// large, and many.
+func (r *Row) Place(t market.Time) *market.Point {
+	r.Time = t
+	r.Flags &^= Marks
+	return &r.Point
 }
 
-// RowOf is the inverse of Point: a row of index 0. rounded says that the point
+// RowOf is the inverse of Place: a row of index 0. rounded says that the point
 // had more digits than history keeps.
 func RowOf(p *market.Point) (r Row, rounded bool) {
-	r = Row{Count: p.Count, Flags: p.Flags &^ Marks, Price: p.Price, Velocity: p.Velocity, Cap: nullBar, Volume: nullBar, VWAP: p.VWAP}
+	r.Point = *p
+	r.Time, r.Seq, r.Flags = 0, 0, p.Flags&^Marks
+	r.Cap, r.Volume = nullBar, nullBar
 	r.Cap.Close, r.Cap.Mean = p.Cap.Close, p.Cap.Mean
 	r.Volume.Close, r.Volume.Mean = p.Volume.Close, p.Volume.Mean
 	given := r
