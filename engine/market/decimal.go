@@ -214,39 +214,6 @@ func (d Decimal) Rescale(exp int8) (mant int64, ok bool) {
 	return int64(lo), true
 }
 
-// AppendText appends d as a plain JSON number without exponent, or null.
-func (d Decimal) AppendText(dst []byte) []byte {
-	switch {
-	case d.Exp == NullExp:
-		return append(dst, "null"...)
-	case d.Exp >= 0:
-		dst = strconv.AppendInt(dst, d.Mant, 10)
-		for range d.Exp {
-			dst = append(dst, '0')
-		}
-		return dst
-	}
-	if d.Mant < 0 {
-		dst = append(dst, '-')
-	}
-	var buf [20]byte
-	text := strconv.AppendUint(buf[:0], abs(d.Mant), 10)
-	point := len(text) + int(d.Exp)
-	if point > 0 {
-		dst = append(dst, text[:point]...)
-		dst = append(dst, '.')
-		return append(dst, text[point:]...)
-	}
-	dst = append(dst, '0', '.')
-	for ; point < 0; point++ {
-		dst = append(dst, '0')
-	}
-	return append(dst, text...)
-}
-
-// String returns the text of AppendText.
-func (d Decimal) String() string { return string(d.AppendText(nil)) }
-
 func abs(m int64) uint64 {
 	if m < 0 {
 		return -uint64(m)

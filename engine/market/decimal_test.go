@@ -193,12 +193,3 @@ func BenchmarkParseDecimal(b *testing.B) {
 		}
 	}
 }
-
-func BenchmarkAppendText(b *testing.B) {
-	d := market.NewDecimal(3463939567221676, -11)
-	var buf [64]byte
-	b.ReportAllocs()
-	for b.Loop() {
-		d.AppendText(buf[:0])
-	}
-}

@@ -28,12 +28,6 @@ func (t Time) Add(d Millis) Time { return t + Time(d) }
 // Sub returns t − u.
 func (t Time) Sub(u Time) Millis { return Millis(t - u) }
 
-// AppendRFC3339 appends the instant as RFC 3339 in UTC with milliseconds,
-// such as 2026-11-20T18:00:00.123Z.
-func (t Time) AppendRFC3339(dst []byte) []byte {
-	return t.Std().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
-}
-
 // Std converts to time.Duration.
 func (d Millis) Std() time.Duration { return time.Duration(d) * time.Millisecond }
 

@@ -137,11 +137,22 @@ func (w *world) Board() *market.Board { return w.board.Load() }
 
 func (w *world) Gates() []Gate { return w.gates }
 
-func (w *world) History(ctx context.Context, q market.HistoryQuery) (*market.HistoryPage, error) {
+func (w *world) EachPoint(ctx context.Context, q market.HistoryQuery, page *market.HistoryPage, each func(*market.Point) error) error {
+	p := &market.HistoryPage{DurableSeq: 800}
 	if f := w.past.Load(); f != nil {
-		return (*f)(ctx, q)
+		var err error
+		if p, err = (*f)(ctx, q); err != nil {
+			return err
+		}
 	}
-	return &market.HistoryPage{DurableSeq: 800}, nil
+	*page = market.HistoryPage{DurableSeq: p.DurableSeq, Truncated: p.Truncated}
+	for i := range p.Points {
+		if err := each(&p.Points[i]); err != nil {
+			return err
+		}
+	}
+	page.Gaps, page.Next = p.Gaps, p.Next
+	return nil
 }
 
 // serve starts the API behind a gate on an in-memory listener.

@@ -19,7 +19,7 @@ func TestPast(t *testing.T) {
 			lines = p.AppendLine(lines, 1027, "E\"T", &page.Points[i])
 			wantLines += `{"id":1027,"symbol":"E\"T",` + string(q.appendPoint(nil, &page.Points[i])[1:]) + "\n"
 		}
-		want := strings.Split(string(appendCSV(nil, q, page.Points)), "\r\n")
+		want := strings.Split(string(printed(q, page.Points, mediaCSV)), "\r\n")
 		for i, line := range strings.Split(string(csv), "\r\n") {
 			front := `1027,"E,""T""",`
 			switch i {

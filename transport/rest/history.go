@@ -248,62 +248,25 @@ func (q *historyQuery) key() string {
 
 // appendHistory asks the store and prints its page in the wanted media type.
 func (a *API) appendHistory(m *moment, out *output, q *historyQuery) *fault {
-	ask := market.HistoryQuery{ID: q.id, Granularity: q.granularity, Limit: q.limit, After: q.after}
-	ask.From, ask.To = q.stretch(m.now)
-	p, f := a.ask(ask)
-	if f != nil {
+	b := historyBody{m: m, q: q, dst: out.body, ask: market.HistoryQuery{ID: q.id, Granularity: q.granularity, Limit: q.limit, After: q.after}}
+	b.ask.From, b.ask.To = q.stretch(m.now)
+	if f := a.askEach(b.ask, &b.page, b.add); f != nil {
 		return f
 	}
-	if q.untracked && len(p.Points) == 0 && q.after == 0 {
+	if q.untracked && b.count == 0 && q.after == 0 {
 		return &faultPastToken
 	}
 	next := ""
-	if p.Next != 0 {
-		next = a.cursors.encode(cursor{ask.From, ask.To, p.Next, q.granularity}, q.question)
+	if b.page.Next != 0 {
+		next = a.cursors.encode(cursor{b.ask.From, b.ask.To, b.page.Next, q.granularity}, q.question)
 		out.link = "<" + q.link(next) + `>; rel="next"`
 	}
 	// A gap may begin without anything being recorded.
-	out.tag = strconv.AppendInt(append(pastTag(p.DurableSeq, ask.From), '-'), int64(len(p.Gaps)), 36)
-	for _, g := range p.Lost {
+	out.tag = strconv.AppendInt(append(pastTag(b.page.DurableSeq, b.ask.From), '-'), int64(len(b.page.Gaps)), 36)
+	for _, g := range b.page.Lost {
 		out.tag = strconv.AppendInt(append(out.tag, '-'), int64(g.From^g.To), 36)
 	}
 	out.tag = append(out.tag, 'a'+byte(q.media))
-	switch q.media {
-	case mediaCSV:
-		out.body = appendCSV(out.body, q, p.Points)
-	case mediaNDJSON:
-		out.body = appendLines(out.body, q, p.Points)
-	default:
-		out.body = q.appendJSON(m.appendHead(out.body), &ask, p, next)
-	}
+	out.body = b.end(next)
 	return nil
-}
-
-func (q *historyQuery) appendJSON(dst []byte, ask *market.HistoryQuery, p *market.HistoryPage, next string) []byte {
-	dst = strconv.AppendUint(append(dst, `{"id":`...), uint64(q.id), 10)
-	dst = appendName(append(dst, `,"granularity":`...), q.granularity.String())
-	dst = appendInstant(append(dst, `,"from":`...), ask.From)
-	dst = appendInstant(append(dst, `,"to":`...), ask.To)
-	dst = strconv.AppendUint(append(dst, `,"durable_seq":`...), p.DurableSeq, 10)
-	dst = strconv.AppendBool(append(dst, `,"truncated":`...), p.Truncated)
-	dst = append(dst, `,"points":[`...)
-	for i := range p.Points {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = q.appendPoint(dst, &p.Points[i])
-	}
-	dst = append(dst, `],"gaps":[`...)
-	for i, g := range p.Gaps {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendInstant(append(dst, `{"from":`...), g.From)
-		dst = append(appendInstant(append(dst, `,"to":`...), g.To), '}')
-	}
-	dst = appendLost(append(dst, ']'), p.Lost)
-	dst = strconv.AppendInt(append(dst, `},"pagination":{"limit":`...), int64(q.limit), 10)
-	dst = strconv.AppendInt(append(dst, `,"count":`...), int64(len(p.Points)), 10)
-	dst = appendName(append(dst, `,"next":`...), next)
-	return append(dst, `}}`...)
 }

@@ -16,18 +16,31 @@ const queryTime = 2 * time.Second
 // ask puts a question to the history store: one of a bounded number, for a
 // bounded time.
 func (a *API) ask(q market.HistoryQuery) (*market.HistoryPage, *fault) {
-	if a.cfg.History == nil {
-		return nil, &faultHistory
-	}
-	var p *market.HistoryPage
-	f := a.inTurn(a.queries, queryTime, func(ctx context.Context) (err error) {
-		p, err = a.cfg.History.History(ctx, q)
-		return err
-	}, "token", uint32(q.ID), "granularity", q.Granularity.String())
+	p := &market.HistoryPage{}
+	f := a.askEach(q, p, func(point *market.Point) error {
+		if p.Points == nil {
+			p.Points = make([]market.Point, 0, min(q.Limit, fewPoints))
+		}
+		p.Points = append(p.Points, *point)
+		return nil
+	})
 	if f != nil {
 		return nil, f
 	}
 	return p, nil
+}
+
+// fewPoints are what pages that are asked for as a whole hold at most.
+const fewPoints = 289
+
+// askEach is ask point by point: what p holds of them stays as it is.
+func (a *API) askEach(q market.HistoryQuery, p *market.HistoryPage, each func(*market.Point) error) *fault {
+	if a.cfg.History == nil {
+		return &faultHistory
+	}
+	return a.inTurn(a.queries, queryTime, func(ctx context.Context) error {
+		return a.cfg.History.EachPoint(ctx, q, p, each)
+	}, "token", uint32(q.ID), "granularity", q.Granularity.String())
 }
 
 // inTurn reads history as one of the questions that a channel bounds, for a

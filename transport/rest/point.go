@@ -56,14 +56,6 @@ func appendLast(dst []byte, b *market.Bar) []byte {
 	return append(b.Mean.AppendText(append(dst, `,"mean":`...)), '}')
 }
 
-// appendLines prints the points as NDJSON, one object a line.
-func appendLines(dst []byte, q *historyQuery, points []market.Point) []byte {
-	for i := range points {
-		dst = append(q.appendPoint(dst, &points[i]), '\n')
-	}
-	return dst
-}
-
 // column is one column of the CSV form.
 type column struct {
 	field int // bit of the field it belongs to; 0 always
@@ -129,16 +121,6 @@ func appendFlagCell(dst []byte, p *market.Point) []byte {
 	return dst
 }
 
-// appendCSV prints the points as RFC 4180 with a header line. No cell can hold
-// a comma, quote or line end, so none is quoted.
-func appendCSV(dst []byte, q *historyQuery, points []market.Point) []byte {
-	dst = q.appendHeader(dst)
-	for i := range points {
-		dst = q.appendCells(dst, &points[i])
-	}
-	return dst
-}
-
 func (q *historyQuery) columns() []column {
 	if q.granularity == market.GranularityRaw {
 		return rawColumns
@@ -155,6 +137,8 @@ func (q *historyQuery) appendHeader(dst []byte) []byte {
 	return append(dst[:len(dst)-1], "\r\n"...)
 }
 
+// appendCells prints a line of RFC 4180. No cell can hold a comma, quote or line
+// end, so none is quoted.
 func (q *historyQuery) appendCells(dst []byte, p *market.Point) []byte {
 	for _, c := range q.columns() {
 		if c.field == 0 || q.fields&c.field != 0 {

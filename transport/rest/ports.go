@@ -15,7 +15,10 @@ type Boards interface {
 // History answers questions about the past. It must be safe for concurrent use
 // and obey the context. A token without history gives an empty page.
 type History interface {
-	History(ctx context.Context, q market.HistoryQuery) (*market.HistoryPage, error)
+	// EachPoint calls each with every point of the page in order, valid during the
+	// call, and ends with its error. page holds DurableSeq and Truncated from the
+	// first point on, all but the points in the end.
+	EachPoint(ctx context.Context, q market.HistoryQuery, page *market.HistoryPage, each func(*market.Point) error) error
 }
 
 // Past answers what the market was at an instant. It must be safe for concurrent
