@@ -29,8 +29,9 @@ func (s *Store) History(ctx context.Context, q market.HistoryQuery) (*market.His
 
 // EachPoint is History point by point, so that the page is nowhere in memory as
 // a whole: page.Points stays as it is. A point is valid during its call only;
-// page then holds DurableSeq, Truncated and the gaps in front of the point, and
-// the rest once EachPoint returns. An error of each ends it and is its error.
+// page then holds DurableSeq, Truncated and the gaps in front of the point, which
+// each may take out, and the rest once EachPoint returns. An error of each ends
+// it and is its error.
 func (s *Store) EachPoint(ctx context.Context, q market.HistoryQuery, page *market.HistoryPage, each func(*market.Point) error) error {
 	return s.readHistory(ctx, q, page, each)
 }

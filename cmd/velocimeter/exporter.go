@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"syscall"
 
@@ -15,10 +16,7 @@ import (
 	"github.com/velocimeter/velocimeter/persist"
 )
 
-// exportPage is how many points are in memory at a time.
-const exportPage = 5000
-
-// exporter writes the history of tokens, one page of one token after another.
+// exporter writes the history of tokens, one after another, point by point.
 type exporter struct {
 	job   *exportJob
 	store *persist.Store
@@ -123,51 +121,50 @@ func storeNames(store *persist.Store) (map[market.ID]string, error) {
 	return names, nil
 }
 
-// token writes one token's points in order of time.
+// token writes one token's points and gaps in order of time, as they are read.
 func (e *exporter) token(ctx context.Context, w *bufio.Writer, id market.ID) error {
-	q := market.HistoryQuery{ID: id, From: e.job.from, To: e.job.to, Granularity: e.job.granularity, Limit: exportPage}
-	for {
-		page, err := e.store.History(ctx, q)
-		if ctx.Err() != nil {
-			return exitWith(exitInterrupted, errors.New("stopped before the end"))
+	q := market.HistoryQuery{ID: id, From: e.job.from, To: e.job.to, Granularity: e.job.granularity, Limit: math.MaxInt}
+	var page market.HistoryPage
+	var failed error // of writing
+	gaps := func() error {
+		for _, g := range page.Gaps {
+			if failed = e.gap(w, id, g); failed != nil {
+				return failed
+			}
 		}
-		if err != nil {
-			return exitWith(exitIO, err)
-		}
-		if err := e.page(w, id, page); err != nil {
-			return writeError(err)
-		}
-		if q.After = page.Next; q.After == 0 {
-			return nil
-		}
+		page.Gaps = page.Gaps[:0]
+		return nil
 	}
+	err := e.store.EachPoint(ctx, q, &page, func(p *market.Point) error {
+		if err := gaps(); err != nil {
+			return err
+		}
+		failed = e.point(w, id, p)
+		return failed
+	})
+	if err == nil {
+		err = gaps()
+	}
+	switch {
+	case failed != nil:
+		return writeError(failed)
+	case ctx.Err() != nil:
+		return exitWith(exitInterrupted, errors.New("stopped before the end"))
+	case err != nil:
+		return exitWith(exitIO, err)
+	}
+	return nil
 }
 
-// page writes the points and gaps of a page, which are in order each.
-func (e *exporter) page(w *bufio.Writer, id market.ID, page *market.HistoryPage) error {
-	gaps := page.Gaps
-	until := func(t market.Time) (err error) {
-		for ; len(gaps) > 0 && gaps[0].From < t && err == nil; gaps = gaps[1:] {
-			err = e.gap(w, id, gaps[0])
-		}
-		return err
+func (e *exporter) point(w *bufio.Writer, id market.ID, p *market.Point) error {
+	e.points++
+	if e.job.csv {
+		e.line = e.job.past.AppendCells(e.line[:0], id, e.names[id], p)
+	} else {
+		e.line = e.job.past.AppendLine(e.line[:0], id, e.names[id], p)
 	}
-	for i := range page.Points {
-		p := &page.Points[i]
-		if err := until(p.Time); err != nil {
-			return err
-		}
-		if e.job.csv {
-			e.line = e.job.past.AppendCells(e.line[:0], id, e.names[id], p)
-		} else {
-			e.line = e.job.past.AppendLine(e.line[:0], id, e.names[id], p)
-		}
-		if _, err := w.Write(e.line); err != nil {
-			return err
-		}
-		e.points++
-	}
-	return until(maxInstant + 1)
+	_, err := w.Write(e.line)
+	return err
 }
 
 // gap writes a stretch without points, but for what is before the beginning and
