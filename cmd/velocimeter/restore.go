@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,7 @@ func (r *recovered) gone(seq uint64) bool {
 // restore brings the engine to where the store's newest durable tick left it.
 func (h *house) restore() error {
 	begun := time.Now()
+	defer rarely()()
 	shards := h.cfg.Engine.Shards
 	if shards == 0 {
 		shards = 4 * runtime.GOMAXPROCS(0)
@@ -64,6 +66,22 @@ func (h *house) restore() error {
 			"durable_seq", rec.DurableSeq, "next_seq", rec.NextSeq, "clean", rec.Clean, "replayed_ticks", replayed, "took_ms", h.recovered.took.Milliseconds())
 	}
 	return nil
+}
+
+// rarePercent is the growth of the heap after which it is collected while the
+// market is restored.
+const rarePercent = 400
+
+// rarely lets the heap grow further between collections until the function that
+// it returns is called: nearly all that a start allocates stays, so the many
+// collections of a heap that doubles and doubles would find next to nothing.
+// A memory limit (GOMEMLIMIT) holds all the same.
+func rarely() (end func()) {
+	before := debug.SetGCPercent(rarePercent)
+	if before < 0 || before > rarePercent {
+		debug.SetGCPercent(before)
+	}
+	return func() { debug.SetGCPercent(before) }
 }
 
 // restoreMachine makes the engine that a store remembers: the saved state first,

@@ -137,45 +137,6 @@ func (w *Window) match(saved *savedState) error {
 	return nil
 }
 
-// fill puts the closed hours' samples into the tiers.
-func (w *Window) fill(closed []market.Cell) error {
-	limit, end, last := w.open.t/minute-fineBuckets, w.open.t/hour*hour, int64(0)
-	w.reserve(closed, limit)
-	for i := range closed {
-		m := &closed[i]
-		c := cell{t: int64(m.Time), price: retained(m.Price), volume: retained(m.Volume), veloc: retained(m.Velocity)}
-		bucket := c.t / minute
-		switch {
-		case c.t <= 0 || c.t >= end || c.t <= last || bucket > limit && bucket == last/minute:
-			return fmt.Errorf("cannot restore a sample of %d after %d, before the hour %d: %w", c.t, last, end, ErrCells)
-		case bucket > limit:
-			w.fine.push(&c, bucket)
-		case c.t > w.open.t-span:
-			w.store(&c)
-		}
-		last = c.t
-	}
-	return nil
-}
-
-// reserve makes slabs for the closed cells and the open hour, so that they need
-// not grow; gaps are left to growth.
-func (w *Window) reserve(closed []market.Cell, limit int64) {
-	fine, coarse, last := 60, 0, int64(-1)
-	for i := range closed {
-		t := int64(closed[i].Time)
-		if t/minute > limit {
-			fine++
-		} else if t > w.open.t-span && t/coarseWidth != last {
-			coarse, last = coarse+1, t/coarseWidth
-		}
-	}
-	if len(closed) > 0 {
-		w.fine.reserve(fine)
-		w.coarse.reserve(coarse)
-	}
-}
-
 // savedState is the part of a state that is compared with the cells first.
 type savedState struct {
 	cells    int
