@@ -90,3 +90,44 @@ func TestFill(t *testing.T) {
 		t.Errorf("%d refused", refused)
 	}
 }
+
+// Places and counts that are found at once are those that walking finds.
+func TestCountAll(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 2))
+	for k := range 300 {
+		w := New(Config{})
+		at := int64(1+rng.IntN(50)) * hour
+		for range rng.IntN(3000) {
+			w.Add(Sample{Time: market.Time(at), Price: 1, Volume: 1, Velocity: []float64{1, math.NaN()}[rng.IntN(20)/19]})
+			step := minute
+			if k%2 == 0 && rng.IntN(100) == 0 {
+				step *= 1 + rng.Int64N(200)
+			}
+			at += step
+		}
+		var want [market.NumPeriods]int32
+		for p := range want {
+			for it := w.inside(market.Period(p)); it.next(); {
+				if it.c.moves() {
+					want[p]++
+				}
+			}
+		}
+		if got := w.countAll(); got != want {
+			t.Fatalf("%v moving cells, want %v", got, want)
+		}
+		for p := range w.cursors {
+			start := w.open.t - int64(market.Period(p).Length())
+			walked := w.fine.last()
+			for back := walked; ; walked = back {
+				if c, ok := w.fine.prev(&back); !ok || c.t <= start {
+					break
+				}
+			}
+			at := w.fine.last()
+			if w.locatePeriod(market.Period(p), &at); at != walked {
+				t.Fatalf("period %d begins at %+v, walking finds %+v", p, at, walked)
+			}
+		}
+	}
+}

@@ -98,11 +98,47 @@ func (e *entry) velocity() (v float32, ok bool) {
 // countMoving counts the closed cells inside p that have a velocity.
 func (w *Window) countMoving(p market.Period) (n int32) {
 	for _, run := range w.closed(p) {
-		for i := range run {
-			if _, ok := run[i].velocity(); ok {
-				n++
-			}
+		n += moving(run)
+	}
+	return n
+}
+
+// countAll is countMoving of every period: each is in the next one, so that no
+// fine cell is looked at twice unless the slab's end is between them.
+func (w *Window) countAll() (counts [market.NumPeriods]int32) {
+	r := &w.fine
+	if int(r.head+r.n) > len(r.slab) {
+		for p := range counts {
+			counts[p] = w.countMoving(market.Period(p))
 		}
+		return counts
+	}
+	end, sum := r.n, int32(0)
+	for p := range counts {
+		from := int32(0)
+		if p < len(w.cursors) {
+			from = min(int32(r.valid(w.cursors[p]).pos-r.pos), end)
+		}
+		sum += moving(r.slab[r.head+from : r.head+end])
+		counts[p], end = sum, from
+	}
+	it := w.inside(market.Period24h)
+	for _, run := range w.coarse.runs(it.coarse) {
+		counts[market.Period24h] += moving(run)
+	}
+	for _, run := range w.coarse.runs(w.coarse.begin()) {
+		counts[market.Period7d] += moving(run)
+	}
+	return counts
+}
+
+// moving counts the cells that have a velocity: their bits are at most those of
+// infinity, and their offset is no gap's.
+func moving(run []entry) (n int32) {
+	const infinite = 0x7f80_0000
+	for i := range run {
+		v, off := le.Uint32(run[i][8:])&^signBit, uint32(le.Uint16(run[i][12:]))
+		n += int32((v - infinite - 1) >> 31 & ((off - uint32(gapCode)) >> 31))
 	}
 	return n
 }

@@ -191,4 +191,14 @@ func (r *ring) prev(c *cursor) (x cell, ok bool) {
 	}
 }
 
+// back moves a cursor back as far as the bucket after an instant's, at once
+// where no bucket is empty; elsewhere, and from before that, it stays.
+func (r *ring) back(c cursor, start int64) cursor {
+	after := start/int64(r.width) + 1
+	if r.n != r.cells || after < r.first || after >= c.bucket {
+		return c
+	}
+	return cursor{c.pos - uint32(c.bucket-after), after}
+}
+
 func (r *ring) last() cursor { return cursor{r.pos + uint32(r.n), r.end} }

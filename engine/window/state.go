@@ -129,8 +129,9 @@ func (w *Window) match(saved *savedState) error {
 	if got := int(w.fine.cells + w.coarse.cells); got != saved.cells {
 		return fmt.Errorf("cannot restore a window of %d closed samples from %d: %w", saved.cells, got, ErrCells)
 	}
+	counts := w.countAll()
 	for p := range market.NumPeriods {
-		if got, want := w.countMoving(p), saved.trends[p].n; got != want {
+		if got, want := counts[p], saved.trends[p].n; got != want {
 			return fmt.Errorf("cannot restore the %s trend of %d samples from %d: %w", p, want, got, ErrCells)
 		}
 	}

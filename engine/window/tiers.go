@@ -226,6 +226,7 @@ func (w *Window) locate() {
 // searching back from at, and finds the base before it.
 func (w *Window) locatePeriod(p market.Period, at *cursor) {
 	a, start := &w.trends[p], w.open.t-int64(p.Length())
+	*at = w.fine.back(*at, start)
 	for {
 		back := *at
 		if c, ok := w.fine.prev(&back); !ok || c.t <= start {
