@@ -111,11 +111,11 @@ func (p *pages) give(point *market.Point) error {
 	if p.each != nil {
 		return p.each(point)
 	}
-	points := p.page.Points
-	if n := len(points); n == cap(points) && p.to != 0 {
-		points = slices.Grow(points, growth(n, p.last.Sub(p.from), p.to.Sub(p.from), p.limit))
+	points := &p.page.Points
+	if n := len(*points); n == cap(*points) && p.to != 0 {
+		*points = slices.Grow(*points, growth(n, p.last.Sub(p.from), p.to.Sub(p.from), p.limit))
 	}
-	p.page.Points = append(points, *point)
+	*points = append(*points, *point)
 	return nil
 }
 

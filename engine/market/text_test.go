@@ -77,7 +77,7 @@ func TestAppendRFC3339(t *testing.T) {
 	for at := market.Time(0); at <= last; at += day { // every date
 		f(at + market.Time(rng.Int64N(int64(day))))
 	}
-	for at := range market.Time(day / 1000) { // every second
+	for at := range day / 1000 { // every second
 		f(at*1000 + at%1000)
 	}
 	for _, at := range []market.Time{0, last, last + 1, last + day, -1, -day, math.MaxInt64 / 4_000_000, -62135596800000} {

@@ -16,7 +16,7 @@ func (w *Window) fill(closed []market.Cell) error {
 	young := (limit + 1) * minute // where the fine tier begins
 	w.reserve(closed, young)
 	for i := 0; i < len(closed); i++ {
-		n := 0
+		var n int
 		if last < young {
 			n = w.coarse.follow(closed[i:], min(young, end))
 		} else {
