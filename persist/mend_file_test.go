@@ -157,7 +157,7 @@ func TestMendBounds(t *testing.T) {
 func TestMendManyBlocks(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewMem()
-	w := newWalk(t, 7, testOptions(mem), 300)
+	w := newWalk(t, 7, testOptions(mem), 60)
 	w.mk.dirty, w.mk.share = false, 1
 	for i := range 200 {
 		w.append(market.Minute)
@@ -165,7 +165,7 @@ func TestMendManyBlocks(t *testing.T) {
 			w.save()
 		}
 	}
-	big := append(record.Begin(nil), bytes.Repeat([]byte{1, 0, 0}, 300<<10)...)
+	big := append(record.Begin(nil), bytes.Repeat([]byte{1, 0, 0}, 100<<10)...)
 	key := record.NameKey(9)
 	record.Seal(key, big)
 	if err := w.s.db.Set(key, big, nil); err != nil {
