@@ -163,12 +163,13 @@ func begin(o Options, lock io.Closer, readOnly bool) (*Store, error) {
 		return s, nil
 	}
 	err = errors.Join(err, s.close())
-	switch {
-	case !mendable(err):
+	if !mendable(err) {
 		return nil, err
-	case !mendIt && !errors.Is(err, ErrCorrupt): // of a file that is missing, say
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	case !mendIt:
+	}
+	if !errors.Is(err, ErrCorrupt) { // of a file that is missing, say
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if !mendIt {
 		return nil, err
 	}
 	if err := mend(&o, err); err != nil {

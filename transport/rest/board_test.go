@@ -151,7 +151,7 @@ func (w *world) EachPoint(ctx context.Context, q market.HistoryQuery, page *mark
 			return err
 		}
 	}
-	page.Gaps, page.Next = p.Gaps, p.Next
+	page.Gaps, page.Lost, page.Next = p.Gaps, p.Lost, p.Next
 	return nil
 }
 
