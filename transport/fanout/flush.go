@@ -195,8 +195,8 @@ func (s *Session) writePinned(m *member, b *batch, now time.Time) {
 		s.message()
 	}
 	if m.part == len(m.pinned.frames) {
-		m.arrived(m.pinned.seq, now, m.pinned.snapshot, false)
-		m.through, m.total, m.mixed, m.pinned = m.pinned.seq, m.pinned.total, false, nil
+		m.pos, m.through, m.total = m.pinned.seq, m.pinned.seq, m.pinned.total
+		m.beat, m.fresh, m.loose, m.mixed, m.pinned = now, m.pinned.snapshot, false, false, nil
 	}
 }
 
@@ -234,16 +234,15 @@ func (s *Session) writeJob(m *member, b *batch, now time.Time) {
 			removed = c.missing(p)
 		}
 		p.End(removed)
-		m.arrived(j.seq, now, j.snapshot, j.snapshot)
+		m.pos, m.beat, m.fresh, m.loose = j.seq, now, j.snapshot, j.snapshot
 		m.mixed = j.mixed
 	case j.beat:
 		s.beat(m, b, j.seq)
-		m.arrived(j.seq, now, false, false)
-		m.mixed = false
+		m.pos, m.beat, m.fresh, m.loose, m.mixed = j.seq, now, false, false, false
 	}
 	s.tellStale(m, b)
 	m.through = j.seq
-	if j.snapshot && c.chained {
+	if c.chained {
 		m.total = c.bytes()
 	}
 	m.job = job{}

@@ -23,7 +23,6 @@ type member struct {
 	fresh   bool       // that was a snapshot
 	mixed   bool       // the rows are of several ticks
 	loose   bool       // it has just begun, or rows are newer than pos: no differences yet
-	ahead   uint64     // recalled: rows may be as new as this
 	job     job
 	pinned  *message // a begun message of the chain
 	part    int      // its next frame
@@ -52,16 +51,6 @@ type job struct {
 	seq      uint64
 	since    uint64
 	from     market.ID // next token
-}
-
-// arrived notes that the client has all of a message; snapshot says that it began
-// anew by it, in parts of several ticks perhaps.
-func (m *member) arrived(pos uint64, now time.Time, snapshot, loose bool) {
-	if snapshot {
-		m.ahead = 0
-	}
-	m.pos, m.beat, m.fresh = pos, now, snapshot
-	m.loose = loose || pos < m.ahead
 }
 
 // busy reports whether a message is begun and not finished.
@@ -99,6 +88,14 @@ func (m *member) resume(pos uint64) {
 	}
 	l := m.ch.page.newest()
 	m.job = job{active: true, at: l, since: pos, seq: max(l.seq(), pos), beat: true}
+}
+
+// recall is resume for a client that may hold newer values than its position's: what
+// is newer than that comes as of the newest tick at once, not of the channel's round,
+// which may be older than what the client has.
+func (m *member) recall(h *Hub) {
+	r := h.newest()
+	m.job = job{active: true, at: &leaf{round: r, order: r.order()}, since: m.pos, seq: r.seq(), beat: true}
 }
 
 // ranked returns the tokens of a ranked channel and the leaf that they are of.

@@ -42,12 +42,15 @@ const (
 func (s *Session) remember(now time.Time) {
 	for _, m := range s.members {
 		s.past.high = max(s.past.high, m.pos)
+		if m.pinned != nil && m.part > 0 { // its data may be out, and what else it has not
+			s.past.high = max(s.past.high, m.pinned.seq)
+		}
 	}
 	most := max(marksFew, min(marksMost, marksAll/max(1, len(s.members))))
 	every := max(markEvery, markAge/time.Duration(most)).Milliseconds()
 	next := mark{high: s.past.high, at: now.UnixMilli()}
 	for _, m := range s.members {
-		if m.pos == 0 || m.renewing() || m.ch.top != nil || m.page.deadband > 0 {
+		if m.pos == 0 || m.renewing() || m.ch.top != nil || m.ch.key.every || m.page.deadband > 0 {
 			continue // there is nothing to go on from, or never will be
 		}
 		if m.trail == nil {
@@ -102,7 +105,6 @@ type Memory struct {
 
 	epoch string
 	base  uint64
-	ahead uint64 // nothing that was handed over is newer
 }
 
 // Item is one subscription of a Memory.
@@ -143,7 +145,7 @@ func (s *Session) Memory() *Memory {
 	if s.past == nil || len(s.subs) == 0 {
 		return nil
 	}
-	m := &Memory{epoch: s.view.board.Epoch, base: s.past.base, ahead: s.hub.newest().seq(), Items: make([]Item, 0, len(s.subs))}
+	m := &Memory{epoch: s.view.board.Epoch, base: s.past.base, Items: make([]Item, 0, len(s.subs))}
 	for i := range s.subs {
 		sub := &s.subs[i]
 		c := sub.member.ch
@@ -204,7 +206,7 @@ func (s *Session) Recall(memory *Memory, offset uint64, answer func(dst []byte, 
 		known := make(map[*member]bool)
 		for i := range memory.Items {
 			r := memory.request(&memory.Items[i], offset)
-			s.again(&r, known, &all[i], memory.ahead, now)
+			s.again(&r, known, &all[i], now)
 		}
 	}
 	if answer != nil {
@@ -214,10 +216,8 @@ func (s *Session) Recall(memory *Memory, offset uint64, answer func(dst []byte, 
 }
 
 // again subscribes to what one item of a memory asks for. Known says of each
-// member that began this way whether it went on. The client may hold values of later
-// than where it goes on, ahead at the latest: until then it gets no differences, which
-// leave out what is again what it was.
-func (s *Session) again(r *wire.Request, known map[*member]bool, o *Outcome, ahead uint64, now time.Time) {
+// member that began this way whether it went on.
+func (s *Session) again(r *wire.Request, known map[*member]bool, o *Outcome, now time.Time) {
 	done, err := s.join(r, now, known)
 	if o.Err = err; err != nil {
 		if err.Code == wire.Busy {
@@ -228,7 +228,7 @@ func (s *Session) again(r *wire.Request, known map[*member]bool, o *Outcome, ahe
 	m := done.sub.member
 	known[m], m.trail = done.recovered, nil
 	if done.recovered && s.past != nil {
-		m.ahead = max(m.ahead, ahead)
+		m.recall(s.hub)
 		m.trail = &trail{[]mark{{pos: m.pos, at: now.UnixMilli()}}}
 	}
 	s.tell(&done, o)

@@ -20,12 +20,14 @@ import (
 // They know no position, only the seq of the newest whole data message that they
 // had, and must hold the board of each channel's position after coming back.
 func TestRecallLosesNothing(t *testing.T) {
-	seeds := uint64(6)
+	// The first ones lost something once: differences to a client that was ahead, a
+	// message that was out in part, a round that went back.
+	seeds := []uint64{46, 104, 113, 279, 0, 1, 2}
 	if testing.Short() {
-		seeds = 1
+		seeds = seeds[:2]
 	}
 	var cuts, recovered, anew int
-	for seed := range seeds {
+	for _, seed := range seeds {
 		w, err := recallWalk(t, seed, nil)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
