@@ -16,6 +16,9 @@ import (
 
 // known says what is known to be wrong with a store before it is opened.
 func (s *Store) known(dir string) error {
+	if unborn(s.opts.FS, dir) {
+		return nil // pebble begins it again
+	}
 	if err := readable(s.opts.FS, dir); err != nil {
 		return err
 	}
@@ -35,6 +38,33 @@ func (s *Store) known(dir string) error {
 		}
 	}
 	return nil
+}
+
+// unbornLog bounds the log of a store in which nothing was ever put: it may have the
+// head of an encrypted file.
+const unbornLog = 512
+
+// unborn reports whether the first opening of a store was cut short: there is its
+// manifest, and not what comes behind the first log. Nothing was put in then, since
+// that begins with a mark.
+func unborn(fs vfs.FS, dir string) bool {
+	names, err := fs.List(dir)
+	if err != nil || !begun(names) {
+		return false
+	}
+	for _, name := range names {
+		_, table := fileNumber(name, ".sst")
+		_, log := fileNumber(name, ".log")
+		switch {
+		case table, strings.HasPrefix(name, formatMarker), strings.HasPrefix(name, "OPTIONS-"), strings.HasPrefix(name, markFile):
+			return false
+		case log:
+			if info, err := fs.Stat(fs.PathJoin(dir, name)); err != nil || info.Size() > unbornLog {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // readable wants a store that this program's pebble knows.

@@ -46,7 +46,7 @@ func TestMarkIsMadeWhole(t *testing.T) {
 		for _, keys := range []*sealed.Keys{nil, testKeys(t, true)} {
 			for _, kept := range []int{0, 50, 100} {
 				mem, w := unmarked(t, keys, clean)
-				for n := 1; cutFirstStart(t, mem, w, n, kept); n++ {
+				for n := 1; cutFirstStart(t, mem, w, 10, n, kept); n++ {
 					if testing.Short() {
 						n += 6
 					}
@@ -56,13 +56,35 @@ func TestMarkIsMadeWhole(t *testing.T) {
 	}
 }
 
+// A new store whose first opening is cut short begins again the next time: it is not
+// damaged, and nothing is mended.
+func TestFirstOpeningIsCut(t *testing.T) {
+	t.Parallel()
+	for _, keys := range []*sealed.Keys{nil, testKeys(t, true)} {
+		for _, kept := range []int{0, 50, 100} {
+			o := testOptions(vfs.NewCrashableMem())
+			o.Keys = keys
+			w := newWalk(t, 6, o, 3)
+			if err := w.s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			empty := vfs.NewCrashableMem()
+			for n := 1; cutFirstStart(t, empty, w, 0, n, kept); n++ {
+				if testing.Short() {
+					n += 2
+				}
+			}
+		}
+	}
+}
+
 // cutFirstStart cuts the power at the n-th operation and reports whether there was
-// one.
-func cutFirstStart(t *testing.T, base *vfs.MemFS, w *walk, n, kept int) bool {
+// one. Ticks up to used are there already.
+func cutFirstStart(t *testing.T, base *vfs.MemFS, w *walk, used uint64, n, kept int) bool {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(uint64(n), 8))
 	mem := base.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rng})
-	c := &crasher{mem: mem, rng: rng, left: n, kept: []int{kept}, committed: 10, used: 10}
+	c := &crasher{mem: mem, rng: rng, left: n, kept: []int{kept}, committed: used, used: used}
 	o := w.o
 	o.FS = errorfs.Wrap(mem, c)
 	s := mustOpen(t, o)
