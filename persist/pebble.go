@@ -196,7 +196,7 @@ func (h *health) diskFull() {
 func pebbleOptions(o *Options, h *health, cache *pebble.Cache, layer *sealed.Layer) *pebble.Options {
 	p := &pebble.Options{
 		// A write that is repeated must not be encrypted twice: the layer is on top.
-		FS: layer.Over(vfs.OnDiskFull(keeping{ordered{o.FS}, &h.held}, h.diskFull)),
+		FS: newGrowing(layer.Over(vfs.OnDiskFull(keeping{ordered{o.FS}, &h.held}, h.diskFull))),
 		// From FormatWALSyncChunks on a damaged log is told from a torn tail.
 		FormatMajorVersion:          pebble.FormatNewest,
 		Cache:                       cache,
