@@ -141,7 +141,10 @@ func TestDamagedBackup(t *testing.T) {
 			t.Errorf("%s: restored %+v, %v", what, r, err)
 		}
 	}
-	rng := rand.New(rand.NewPCG(9, 9))
+	rng, flips := rand.New(rand.NewPCG(9, 9)), 20
+	if testing.Short() {
+		flips = 4
+	}
 	for name, data := range files {
 		path := mem.PathJoin(b.Dir, name)
 		put := func(what, changed string) {
@@ -151,7 +154,7 @@ func TestDamagedBackup(t *testing.T) {
 			}
 			bad(name + " " + what)
 		}
-		for range 20 {
+		for range flips {
 			if len(data) == 0 {
 				break
 			}

@@ -185,15 +185,19 @@ func TestRetention(t *testing.T) {
 	w := newWalk(t, 9, o, 2)
 	defer func() { _ = w.s.Close() }()
 	w.mk.dirty, w.mk.share = false, 1
-	for n := range 200 * 24 * 2 {
-		w.append(30 * market.Minute)
+	step := 30 * market.Minute
+	if testing.Short() {
+		step = 90 * market.Minute
+	}
+	for n := range int(200 * market.Day / step) {
+		w.append(step)
 		if n%40 == 0 {
 			w.save()
 		}
 		w.commit()
 	}
 	w.save()
-	w.append(30 * market.Minute)
+	w.append(step)
 	w.commit()
 	now := w.mk.now
 	f := func(g market.Granularity, oldest market.Time) {
@@ -206,7 +210,7 @@ func TestRetention(t *testing.T) {
 		if len(page.Points) == 0 || !page.Truncated {
 			t.Fatalf("%s: %d points, truncated %v", g, len(page.Points), page.Truncated)
 		}
-		width := max(g.Width(), 30*market.Minute)
+		width := max(g.Width(), step)
 		if first := page.Points[0].Time; first < oldest || first >= oldest.Add(width) {
 			t.Fatalf("%s begins at %s, want %s", g, first.Std(), oldest.Std())
 		}

@@ -186,7 +186,7 @@ func TestBitFlips(t *testing.T) {
 		f := flipper{t: t, w: w, base: base, files: files, truth: truth, found: map[string]int{}}
 		n := *flips / 4
 		if testing.Short() {
-			n = min(n, 8)
+			n = min(n, 4)
 		}
 		for n := range n {
 			f.one(*flipSeed+uint64(n), killed)

@@ -71,7 +71,7 @@ func TestBackupOfGrowingLog(t *testing.T) {
 				w.commit()
 			}
 		}
-		for fs.reused < 3 && len(w.model.ticks) < 600 {
+		for fs.reused == 0 && len(w.model.ticks) < 300 {
 			write()
 		}
 		if !sealed && fs.reused == 0 {

@@ -13,8 +13,12 @@ func TestImportVerifies(t *testing.T) {
 	t.Parallel()
 	all, ticks := source(t, 11)
 	first := ticks[0].Env.Now
+	orders := [][]market.Granularity{{0}, {6, 5, 4, 3, 2, 1}, {3, 6}, {5, 2, 4, 1}, {4}, {2}}
+	if testing.Short() {
+		orders = orders[:3]
+	}
 	for _, live := range []bool{false, true} {
-		for _, order := range [][]market.Granularity{{0}, {6, 5, 4, 3, 2, 1}, {5, 2, 4, 1}, {3, 6}, {4}, {2}} {
+		for _, order := range orders {
 			o := testOptions(vfs.NewMem())
 			s := mustOpen(t, o)
 			if live {

@@ -48,7 +48,7 @@ func TestMarkIsMadeWhole(t *testing.T) {
 				mem, w := unmarked(t, keys, clean)
 				for n := 1; cutFirstStart(t, mem, w, 10, n, kept); n++ {
 					if testing.Short() {
-						n += 6
+						n += 12
 					}
 				}
 			}

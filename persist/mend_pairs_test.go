@@ -30,7 +30,7 @@ func TestMendPairs(t *testing.T) {
 	t.Parallel()
 	n := *flips
 	if testing.Short() {
-		n = min(n, 24)
+		n = min(n, 12)
 	}
 	for base := range 4 {
 		killed, keys := base%2 == 1, testKeys(t, base >= 2)

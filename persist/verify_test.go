@@ -338,7 +338,7 @@ func TestVerifyFlippedFiles(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	rounds := 12
 	if testing.Short() {
-		rounds = 3
+		rounds = 2
 	}
 	silent := map[string]int{}
 	for name, data := range files {
