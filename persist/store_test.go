@@ -29,7 +29,7 @@ func TestRandomWalk(t *testing.T) {
 	t.Parallel()
 	seeds := uint64(5)
 	if testing.Short() {
-		seeds = 2
+		seeds = 1
 	}
 	for seed := range seeds {
 		w := newWalk(t, seed, testOptions(vfs.NewMem()), 20)
