@@ -49,18 +49,24 @@ type client struct {
 	link   link
 	lease  *fanout.Lease
 	parts  packet.Assembler
+	pace   pace
 	rooms  map[string]occupant
 }
 
 var _ engineio.Handler = (*client)(nil)
 
 // Text implements engineio.Handler.
-func (c *client) Text(p []byte) { c.assembled(c.parts.Text(p)) }
+func (c *client) Text(p []byte) { c.message(c.parts.Text, p) }
 
 // Binary implements engineio.Handler.
-func (c *client) Binary(p []byte) { c.assembled(c.parts.Binary(p)) }
+func (c *client) Binary(p []byte) { c.message(c.parts.Binary, p) }
 
-func (c *client) assembled(p packet.Packet, done bool, err error) {
+func (c *client) message(assemble func([]byte) (packet.Packet, bool, error), text []byte) {
+	if !c.pace.take(time.Now()) {
+		c.close(wire.CloseRate, "messages too fast")
+		return
+	}
+	p, done, err := assemble(text)
 	if err == nil && done {
 		err = c.packet(&p)
 	}

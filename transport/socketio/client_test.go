@@ -106,6 +106,46 @@ func TestAbuse(t *testing.T) {
 	f(`2["unsubscribe_token",{}]`, 5, wire.CloseErrors)
 }
 
+// TestFlood wants packets of every kind to have an end, also where a client leaves the
+// namespace and enters it again to be counted anew.
+func TestFlood(t *testing.T) {
+	f := func(packets ...string) {
+		t.Helper()
+		virtually(t, Config{}, fanout.Config{}, func(r *rig) {
+			p, _ := r.connect("")
+			for n := range 2 * packetBurst {
+				p.do(func() { p.client.Text([]byte(packets[n%len(packets)])) })
+				if n == packetBurst-10 && p.closed() {
+					t.Errorf("%q: closed early with %d", packets, p.code)
+				}
+			}
+			if p.code != wire.CloseRate {
+				t.Errorf("%q: closed with %d", packets, p.code)
+			}
+			p.take()
+		})
+	}
+	f("31[]")
+	f("0/other")
+	f("1", "0")
+	f(`2["unsubscribe_token","*"]`, "1", "0")
+	f(`2["nothing"]`, "1", "0")
+}
+
+// TestSteadyPackets is a client that says as much as it may, for long.
+func TestSteadyPackets(t *testing.T) {
+	virtually(t, Config{}, fanout.Config{}, func(r *rig) {
+		p, _ := r.connect("")
+		for range 10 * packetBurst {
+			p.do(func() { p.client.Text([]byte(`2["unsubscribe_token","*"]`)) })
+			pause(time.Second / 20)
+		}
+		if p.closed() {
+			t.Errorf("closed with %d: %s", p.code, p.why)
+		}
+	})
+}
+
 // TestShutdown announces the end to who is connected, and ends who is not.
 func TestShutdown(t *testing.T) {
 	virtually(t, Config{}, fanout.Config{}, func(r *rig) {

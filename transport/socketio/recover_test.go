@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,6 +139,28 @@ func TestTakeover(t *testing.T) {
 		}
 		if n := len(r.s.live.by); n != 1 {
 			t.Errorf("%d sockets", n)
+		}
+	})
+}
+
+// TestTakeoverRace comes back in the moment in which the server learns that the old
+// connection is lost: one of them hands over what the client had.
+func TestTakeoverRace(t *testing.T) {
+	virtually(t, Config{}, fanout.Config{}, func(r *rig) {
+		p, h := r.connect("")
+		for n := range 2000 {
+			q := r.dial()
+			var both sync.WaitGroup
+			both.Go(p.drop)
+			both.Go(func() { q.do(func() { q.client.Text([]byte("0" + back(h.PID, ""))) }) })
+			both.Wait()
+			if got := q.take(); len(got) != 1 || !strings.Contains(got[0], h.PID) {
+				t.Fatalf("round %d: %q", n, got)
+			}
+			p = q
+		}
+		if n, _ := r.s.memories.count(); n != 0 {
+			t.Errorf("%d are remembered", n)
 		}
 	})
 }

@@ -106,7 +106,7 @@ func (s *Server) Wait(ctx context.Context) error { return s.engine.Wait(ctx) }
 
 // open begins a client.
 func (s *Server) open(to link, room engineio.Admission) *client {
-	c := &client{server: s, link: to, rooms: make(map[string]occupant)}
+	c := &client{server: s, link: to, rooms: make(map[string]occupant), pace: newPace(time.Now())}
 	c.lease, _ = room.(*fanout.Lease)
 	c.parts.Most = attachmentsMost
 	s.clients.Add(1)

@@ -122,27 +122,30 @@ func (k *socket) send(frame []byte) { k.room.session.Send(frame) }
 
 func (k *socket) written() { k.room.session.Written() }
 
-// leave ends the session. What it had is kept for its client where kept says so.
+// leave ends the session. What it had is kept for its client where keep says so, and
+// before the socket is taken from those that live: who is back at this moment finds
+// it here or there.
 func (k *socket) leave(keep bool) {
-	s := k.server
-	s.live.leave(k)
-	if m := k.end(); m != nil && keep {
-		s.memories.put(m)
-	}
+	k.end(func(m *memory) {
+		if keep {
+			k.server.memories.put(m)
+		}
+	})
+	k.server.live.leave(k)
 }
 
-// end detaches the session, and returns what it had the first time it is called.
-func (k *socket) end() *memory {
+// end detaches the session the first time it is called, and gives away what it had.
+func (k *socket) end(heir func(m *memory)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.over {
-		return nil
+		return
 	}
 	k.over = true
 	m := &memory{pid: k.pid, sid: k.sid, state: k.room.session.Memory()}
 	m.bytes = memoryLeast + m.state.Bytes()
 	k.room.session.Detach()
-	return m
+	heir(m)
 }
 
 // memoryLeast is about what a memory takes beside its state.
@@ -155,10 +158,11 @@ func (s *Server) recall(pid string) *memory {
 		return nil
 	}
 	if k := s.live.take(pid); k != nil {
-		m := k.end()
+		var had *memory
+		k.end(func(m *memory) { had = m })
 		k.client.close(wire.CloseNormal, "taken over")
-		if m != nil {
-			return m
+		if had != nil {
+			return had
 		}
 	}
 	return s.memories.take(pid)
