@@ -146,6 +146,27 @@ func TestSteadyPackets(t *testing.T) {
 	})
 }
 
+// TestPanicWhileEntering wants nothing left of a session that could not say hello.
+func TestPanicWhileEntering(t *testing.T) {
+	virtually(t, Config{}, fanout.Config{}, func(r *rig) {
+		p := r.dial()
+		p.sick = true
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			p.say("0")
+		}()
+		p.drop()
+		synctest.Wait()
+		if all := r.hub.Connections(10); len(all) > 0 {
+			t.Errorf("%d sessions are left", len(all))
+		}
+	})
+}
+
 // TestShutdown announces the end to who is connected, and ends who is not.
 func TestShutdown(t *testing.T) {
 	virtually(t, Config{}, fanout.Config{}, func(r *rig) {

@@ -91,6 +91,7 @@ type peer struct {
 	mu    sync.Mutex
 	got   []string // packets of Socket.IO
 	slow  bool     // what is written pends until written is called
+	sick  bool     // every write panics
 	owed  bool
 	code  wire.CloseCode // it was closed with; 0 while it is open
 	why   string
@@ -146,6 +147,9 @@ func (p *peer) drop() { p.end(0, "") }
 func (p *peer) TryWrite(batch []fanout.Chunk) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.sick {
+		panic("sick link")
+	}
 	if p.owed {
 		p.rig.t.Error("a batch while the one before is unfinished")
 	}

@@ -65,8 +65,8 @@ func (c *credentials) offset() uint64 {
 	return n
 }
 
-// connect makes a session of a client, or gives it back what it had. Attach
-// panics where something is broken: then the client is closed by who called.
+// connect makes a session of a client, or gives it back what it had. Where something
+// is broken this panics, no session is left, and the client is closed by who called.
 func (s *Server) connect(c *client, who *credentials) *socket {
 	k := &socket{server: s, client: c}
 	var state *fanout.Memory
@@ -80,6 +80,12 @@ func (s *Server) connect(c *client, who *credentials) *socket {
 	defer k.mu.Unlock()
 	session := s.hub.Attach(c.link, fanout.Peer{Framing: bulk{}, Recover: true, Lease: c.lease, Kept: true})
 	k.room = room{session: session, find: s.find}
+	entered := false
+	defer func() {
+		if !entered {
+			session.Detach()
+		}
+	}()
 	hello := []byte(`{"sid":"` + k.sid + `","pid":"` + k.pid + `"}`)
 	session.Recall(state, who.offset(), func(dst []byte, all []fanout.Outcome) []byte {
 		dst = appendPacket(dst, packet.AppendConnect(nil, packet.Main, hello))
@@ -91,6 +97,7 @@ func (s *Server) connect(c *client, who *credentials) *socket {
 		return dst
 	})
 	s.live.enter(k)
+	entered = true
 	if old != nil {
 		s.recovered.Add(1)
 	}
