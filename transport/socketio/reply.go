@@ -31,6 +31,7 @@ type reply struct {
 	unknown []string    // likewise, JSON of names
 	told    *wire.Subscription
 	refused *fanout.Outcome // what stopped it
+	loud    bool            // it is told by an error_event too
 }
 
 // append appends the frame that an outcome is answered with; it has the form that
@@ -39,6 +40,9 @@ func (a *reply) append(dst []byte, o *fanout.Outcome) []byte {
 	a.learn(o)
 	switch {
 	case a.event.ack:
+		if a.loud {
+			dst = appendError(dst, a.refused.Err, a.refused.RetryMS, a.event.name)
+		}
 		return appendPacket(dst, packet.AppendAck(nil, packet.Main, a.event.id, a.text()))
 	case a.refused != nil:
 		return appendError(dst, a.refused.Err, a.refused.RetryMS, a.event.name)

@@ -115,6 +115,7 @@ func (k *socket) event(p *packet.Packet) {
 	a := reply{event: &e}
 	switch {
 	case len(p.Binaries) > 0:
+		a.loud = true
 		k.room.session.Offend(fault(wire.BadValue, "no event of this server takes binary data"), a.append)
 	case p.Name == "subscribe_token":
 		k.room.subscribe(&e)
